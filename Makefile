@@ -1,0 +1,38 @@
+# Every target does the set-up it needs: a virtual environment with exact versions, made once and again when they change.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint bench docs clean help
+
+help:  ## List the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+demo: $(READY)  ## Compare averaging methods on digits with 40 % wrong labels, and write a report
+	$(BIN)/sema compare classification --data digits --label-noise 0.4 --epochs 30 --seeds 3 --control --out runs/demo \
+	  --methods 'baseline,ema:decay=0.9,ema:decay=0.98,sema:decay=0.95,sema:decay=0.99,swa,lookahead'
+
+test: $(READY)  ## Run the tests
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## Check style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)  ## Measure what averaging costs a training step
+	$(BIN)/python benchmarks/step_overhead.py
+
+docs: $(READY)  ## Build the documentation into site/
+	$(BIN)/mkdocs build --strict --quiet
+
+clean:  ## Remove what was built, but not results below runs/
+	rm -rf $(VENV) site build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis src/*.egg-info
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
+	touch $(READY)
