@@ -1,0 +1,1 @@
+"""The averaging core: decay rules, triggers, averagers. It imports torch and nothing else."""

@@ -1,0 +1,402 @@
+"""The averager: keeps an average of a model's weights, copies it back (switch), lends it for evaluation (swap)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Literal, final
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from switch_ema.averaging import tensors
+from switch_ema.averaging.buffers import copied_names
+from switch_ema.averaging.decay import decay_that_retains
+from switch_ema.averaging.fold import Fold
+from switch_ema.averaging.slots import differences, find_slots, plain_name, write
+from switch_ema.averaging.state import AveragerState, Counters
+from switch_ema.averaging.trigger import Clock, Every
+
+_FREEZING = 0.1  # a switch that keeps less than this share of the progress all but stops training
+_SENSIBLE = 0.25
+
+
+@final
+class Handle:
+    """What `attach` returns; `remove()` detaches the averager from the optimizer again."""
+
+    def __init__(self, averager: Averager, optimizer: Optimizer) -> None:
+        self.optimizer = optimizer
+        self._averager = averager
+        self._hook = optimizer.register_step_post_hook(lambda *_: averager.update())
+
+    def remove(self) -> None:
+        """Stop updating after the optimizer's steps; harmless if done before."""
+        self._hook.remove()
+        self._averager._forget(self)
+
+
+@final
+class Averager:
+    """An average of a model's weights over training, made of three parts: a fold, an update and a switch trigger.
+
+    Use a named method (`EMA`, `SwitchEMA`, `SWA`, ...) unless you combine the parts yourself. Make it after the
+    weights are loaded: an average starts from the weights it finds. Before the first update the average is the model.
+
+    Args:
+        model: The model that is trained; it is never copied. Tied parameters are averaged once.
+        fold: How the weights enter the average.
+        update: When the weights are folded in.
+        switch: When the average is copied into the model; `None` for never.
+        use_buffers: Average float buffers (BatchNorm statistics) and copy the others; if false, buffers are left alone.
+        optimizer_state: At a switch, `"keep"` the optimizer's momenta (as in the paper) or `"reset"` them.
+        steps_per_epoch: Optimizer steps in an epoch; needed only where a trigger fires inside an epoch.
+
+    Raises:
+        ValueError: If the model has no (initialised) parameters, or a trigger needs `steps_per_epoch`.
+
+    References:
+        Li et al., "Switch EMA: A Free Lunch for Better Flatness and Sharpness", arXiv 2402.09240, 2024.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        fold: Fold,
+        update: Every,
+        switch: Every | None = None,
+        *,
+        use_buffers: bool = True,
+        optimizer_state: Literal["keep", "reset"] = "keep",
+        steps_per_epoch: int | None = None,
+    ) -> None:
+        if optimizer_state not in ("keep", "reset"):
+            raise ValueError(f"optimizer_state is {optimizer_state!r}; write 'keep' or 'reset'")
+        if steps_per_epoch is not None and (not isinstance(steps_per_epoch, int) or steps_per_epoch < 1):
+            raise ValueError(f"steps_per_epoch is a whole number of at least 1, got {steps_per_epoch!r}")
+        if update.splits_epochs:
+            raise ValueError(
+                f"an average is updated every N steps or N whole epochs, not '{update}'; write it in steps"
+            )
+        if switch is not None and switch.splits_epochs and steps_per_epoch is None:
+            raise ValueError(f"switching every '{switch}' needs steps_per_epoch=..., often len(loader)")
+        self._model = model
+        self._fold = fold
+        self._update = update
+        self._switch = switch
+        self._use_buffers = use_buffers
+        self._reset_optimizer = optimizer_state == "reset"
+        self._clock = Clock(steps_per_epoch=steps_per_epoch)
+        self._count = Counters(taken=update.start, switched=update.start)
+        self._slots = find_slots(model, use_buffers=use_buffers)
+        self._copied = copied_names(model, self._slots)
+        self._averages = {name: _average_of(slot.tensor) for name, slot in self._slots.items()}
+        self._handle: Handle | None = None
+        self._swapped = False
+        self._warned = False
+        self._warn_as_planned()
+
+    @property
+    def n_averaged(self) -> int:
+        """Updates so far."""
+        return self._count.n_averaged
+
+    @property
+    def n_switches(self) -> int:
+        """Switches so far."""
+        return self._count.n_switches
+
+    def update(self) -> None:
+        """Count a completed optimizer step, and update or switch if it is time; call it after `optimizer.step()`.
+
+        Raises:
+            RuntimeError: If the averaged weights are swapped in.
+        """
+        self._refuse_while_swapped("update()")
+        self._tick(self._clock.next_step())
+
+    def end_epoch(self) -> None:
+        """Count a completed epoch, and update or switch if it is time; call it once at the end of every epoch.
+
+        Raises:
+            RuntimeError: If the averaged weights are swapped in, or the model's tensors are not those it had.
+        """
+        self._refuse_while_swapped("end_epoch()")
+        self._check_names()
+        self._tick(self._clock.next_epoch())
+
+    def attach(self, optimizer: Optimizer) -> Handle:
+        """Call `update()` after each step of the optimizer; a step that a GradScaler skips is no step.
+
+        Args:
+            optimizer: The optimizer that trains the model. With several optimizers attach the one that steps last.
+
+        Returns:
+            A handle whose `remove()` detaches.
+
+        Raises:
+            RuntimeError: If an optimizer is attached already.
+            ValueError: If the optimizer holds none of the model's parameters.
+        """
+        if self._handle is not None:
+            raise RuntimeError(
+                "an optimizer is attached already; call remove() on the handle that attach() returned first"
+            )
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        if held.isdisjoint(id(slot.tensor) for slot in self._slots.values()):
+            raise ValueError(
+                "the optimizer holds none of the averaged model's parameters; attach the one that trains it"
+            )
+        self._handle = Handle(self, optimizer)
+        return self._handle
+
+    def switch(self) -> None:
+        """Copy the average into the model, from where training goes on; steps not yet in the average enter it first.
+
+        Raises:
+            RuntimeError: If nothing is averaged yet, the averaged weights are swapped in, or the optimizer state shall
+                be reset and no optimizer is attached.
+        """
+        self._refuse_while_swapped("switch()")
+        if self.n_averaged == 0:
+            raise RuntimeError("nothing is averaged yet; switch() needs an update() before it")
+        if self._reset_optimizer and self._handle is None:
+            raise RuntimeError("optimizer_state='reset' needs the optimizer; call attach(optimizer) first")
+        now = self._now()
+        if self._fold.per_unit and now > self._count.taken:
+            self._take(now)
+        write(self._slots, self._averages)
+        if self._reset_optimizer and self._handle is not None:
+            self._handle.optimizer.state.clear()
+        interval = now - self._count.switched
+        if interval:
+            self._warn_if_freezing(1 - self._count.lag / interval, interval)
+        self._count.n_switches += 1
+        self._count.switched, self._count.lag = now, 0.0
+
+    @contextmanager
+    def average_parameters(self) -> Iterator[None]:
+        """Put the averaged weights and buffers into the model for the length of a `with` block.
+
+        The model's own weights come back afterwards, also after an exception. Inside, `update`, `switch`, `state_dict`
+        and a second `average_parameters` are refused.
+
+        Raises:
+            RuntimeError: If the averaged weights are in already, or the model's tensors are not those it had.
+        """
+        self._refuse_while_swapped("average_parameters()")
+        self._check_names()
+        own = {name: slot.tensor.detach().clone() for name, slot in self._slots.items()} if self.n_averaged else {}
+        self._swapped = True
+        try:
+            write(self._slots, self._averages if own else {})
+            yield
+        finally:
+            write(self._slots, own)
+            self._swapped = False
+
+    def copy_to(self, model: nn.Module) -> None:
+        """Copy the average into a model of the same structure, such as one to export; the averaged model is left alone.
+
+        Args:
+            model: The target; parts of names that wrappers put in (compile, DDP, FSDP) do not matter.
+
+        Raises:
+            RuntimeError: If the averaged weights are swapped in.
+            ValueError: If names or shapes do not fit; nothing is copied then.
+        """
+        self._refuse_while_swapped("copy_to()")
+        targets = {plain_name(name): slot for name, slot in find_slots(model, use_buffers=self._use_buffers).items()}
+        sources = {plain_name(name): tensor for name, tensor in self._current().items()}
+        if names := differences(targets, sources):
+            raise ValueError(
+                f"the model does not have the tensors of the average ({names}); pass a model of the same structure"
+            )
+        for name, slot in targets.items():
+            if slot.is_parameter and slot.tensor.shape != sources[name].shape:
+                raise ValueError(
+                    f"{name!r} has shape {tuple(slot.tensor.shape)}, its average {tuple(sources[name].shape)}; "
+                    "pass a model of the same structure"
+                )
+        write(targets, sources)
+
+    def averaged_state_dict(self) -> dict[str, Any]:
+        """Return what `model.state_dict()` would be with the average in the model, in the model's types, as copies.
+
+        Raises:
+            RuntimeError: If the averaged weights are swapped in.
+        """
+        self._refuse_while_swapped("averaged_state_dict()")
+        current = self._current()
+        by_identity = {id(slot.tensor): current[name] for name, slot in self._slots.items()}
+        return {
+            name: by_identity.get(id(value), value).detach().to(value.dtype, copy=True)
+            if isinstance(value, Tensor)
+            else value
+            for name, value in self._model.state_dict(keep_vars=True).items()
+        }
+
+    def retained_fraction(self, steps: int) -> float:
+        """Return the share of an interval's steady progress that a switch at its end would keep.
+
+        `(n - a (1 - a^n) / (1 - a)) / n` for a constant decay `a` and `n` updates in the interval.
+
+        Args:
+            steps: Steps from one switch to the next, at least 1 (epochs, if the average is updated by the epoch).
+
+        Raises:
+            ValueError: If `steps` is not a whole number of at least 1.
+        """
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+            raise ValueError(f"steps is a whole number of at least 1, got {steps!r}")
+        lag, last, every, taken = 0.0, 0, int(self._update.n), self._count.taken - self._update.start
+        ends = [*range(every, steps + 1, every)]
+        if self._fold.per_unit and steps % every:
+            ends.append(steps)
+        for i, end in enumerate(ends):
+            lag = self._fold.lag(lag, self.n_averaged + i, taken + last, end - last)
+            last = end
+        return 1 - (lag + steps - last) / steps
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything needed to go on: averages, snapshots, all counters. Tensors are not copied.
+
+        Raises:
+            RuntimeError: If the averaged weights are swapped in (the model would be saved with the wrong weights).
+        """
+        self._refuse_while_swapped("state_dict()")
+        clock = self._clock
+        return AveragerState(
+            made_of=self._made_of(),
+            counters=replace(self._count, steps=clock.steps, epochs=clock.epochs, step_in_epoch=clock.step_in_epoch),
+            averages=self._averages,
+            snapshots=[dict(zip(self._averaged_names(), s, strict=True)) for s in self._fold.snapshots()],
+        ).to_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state, bit for bit; the model's own weights are loaded separately.
+
+        Args:
+            state: What `state_dict` returned, for a model of the same names and shapes.
+
+        Raises:
+            RuntimeError: If the averaged weights are swapped in.
+            ValueError: If the state is of another kind, or a name or shape does not fit; nothing is changed then.
+        """
+        self._refuse_while_swapped("load_state_dict()")
+        loaded = AveragerState.from_dict(state)
+        loaded.check(self._made_of(), self._averages, self._averaged_names())
+        for name, old in self._averages.items():
+            self._averages[name] = loaded.averages[name].detach().to(device=old.device, dtype=old.dtype, copy=True)
+        self._fold.restore([[s[name] for name in self._averaged_names()] for s in loaded.snapshots])
+        self._count = replace(loaded.counters)
+        self._clock = Clock(
+            self._count.steps, self._count.epochs, self._count.step_in_epoch, self._clock.steps_per_epoch
+        )
+
+    def __repr__(self) -> str:
+        when = f", switch every {self._switch}" if self._switch else ""
+        return f"Averager({self._fold}, update every {self._update}{when}, n_averaged={self.n_averaged})"
+
+    def _tick(self, after: Clock) -> None:
+        before, self._clock = self._clock, after
+        if self._update.starts(before, after):
+            self._averages = {name: _average_of(slot.tensor) for name, slot in self._slots.items()}
+        if self._update.fires(before, after):
+            self._take(self._now())
+        if self._switch is not None and self.n_averaged and self._switch.fires(before, after):
+            self.switch()
+
+    def _now(self) -> int:
+        return int(self._clock.position(self._update))
+
+    def _take(self, now: int) -> None:
+        """Fold the weights, as they are now, into the average."""
+        count, names = self._count, self._averaged_names()
+        values = {name: slot.tensor for name, slot in self._slots.items()}
+        self._follow(values)
+        taken, elapsed = count.taken - self._update.start, now - count.taken
+        averages = [self._averages[name] for name in names]
+        self._fold.fold(averages, [values[name] for name in names], count.n_averaged, taken, elapsed)
+        tensors.copy_([self._averages[name] for name in self._copied], [values[name] for name in self._copied])
+        count.lag = self._fold.lag(count.lag, count.n_averaged, taken, elapsed)
+        count.n_averaged, count.taken = count.n_averaged + 1, now
+
+    def _follow(self, values: dict[str, Tensor]) -> None:
+        """Move averages to where the model went; a buffer that changed its shape starts anew."""
+        for name, value in values.items():
+            average = self._averages[name]
+            if average.shape != value.shape:
+                if self._slots[name].is_parameter:
+                    raise RuntimeError(
+                        f"parameter {name!r} had shape {tuple(average.shape)} and now has {tuple(value.shape)}; "
+                        "make a new averager after changing the model"
+                    )
+                self._averages[name] = _average_of(value)
+            elif average.device != value.device:
+                self._averages[name] = average.to(value.device)
+
+    def _check_names(self) -> None:
+        """Look the model's tensors up anew: parameters must be those it had, buffers may come and go."""
+        slots = find_slots(self._model, use_buffers=self._use_buffers)
+        names = differences(
+            (name for name, slot in slots.items() if slot.is_parameter),
+            (name for name, slot in self._slots.items() if slot.is_parameter),
+        )
+        if names:
+            raise RuntimeError(f"the model's parameters are not those it had ({names}); make a new averager for it")
+        if slots.keys() != self._slots.keys():
+            new = {name: _average_of(slot.tensor) for name, slot in slots.items() if name not in self._averages}
+            self._averages = {name: new[name] if name in new else self._averages[name] for name in slots}
+            self._copied = copied_names(self._model, slots)
+        self._slots = slots
+
+    def _current(self) -> dict[str, Tensor]:
+        self._check_names()
+        return self._averages if self.n_averaged else {name: slot.tensor for name, slot in self._slots.items()}
+
+    def _averaged_names(self) -> list[str]:
+        return [name for name in self._averages if name not in self._copied]
+
+    def _made_of(self) -> dict[str, str]:
+        kind = type(self._fold).__name__
+        return {"kind": kind, "fold": repr(self._fold), "update": str(self._update), "switch": str(self._switch)}
+
+    def _refuse_while_swapped(self, what: str) -> None:
+        if self._swapped:
+            raise RuntimeError(
+                f"{what} inside average_parameters(): the model holds the averaged weights; leave the block first"
+            )
+
+    def _forget(self, handle: Handle) -> None:
+        if self._handle is handle:
+            self._handle = None
+
+    def _warn_as_planned(self) -> None:
+        if self._switch is None:
+            return
+        if self._switch.unit == self._update.unit:
+            interval = int(self._switch.n)
+        elif self._switch.unit == "epoch":
+            interval = int(self._switch.n * (self._clock.steps_per_epoch or 0))
+        else:
+            return
+        if interval:
+            self._warn_if_freezing(self.retained_fraction(interval), interval)
+
+    def _warn_if_freezing(self, retained: float, interval: int) -> None:
+        if self._warned or retained >= _FREEZING:
+            return
+        self._warned = True
+        warnings.warn(
+            f"a switch every {interval} {self._update.unit}s keeps {100 * retained:.1f} % of the progress made in "
+            f"between: training all but stands still. decay={decay_that_retains(_SENSIBLE, interval)} would keep "
+            f"{100 * _SENSIBLE:.0f} %; or switch less often",
+            stacklevel=2,
+        )
+
+
+def _average_of(value: Tensor) -> Tensor:
+    return value.detach().to(tensors.average_dtype(value.dtype), copy=True)

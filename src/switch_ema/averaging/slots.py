@@ -1,0 +1,117 @@
+"""The tensors of a model by name, looked up again at each use.
+
+A slot remembers the module's own dictionary rather than the tensor in it, so that a parameter replaced by
+`load_state_dict(assign=True)` or `.to()` is found without walking the modules at every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from switch_ema.averaging.tensors import copy_
+
+_WRAPPERS = ("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where a parameter or buffer of a model lives."""
+
+    holder: dict[str, Any]
+    key: str
+    is_parameter: bool
+
+    @property
+    def tensor(self) -> Tensor:
+        """The tensor that is there now."""
+        return cast(Tensor, self.holder[self.key])
+
+
+def find_slots(model: nn.Module, *, use_buffers: bool) -> dict[str, Slot]:
+    """Return every parameter and, on request, every saved buffer of a model, tied ones once, parameters first.
+
+    Buffers that are not saved with the model are caches: they belong to the model's code and are left to it.
+
+    Args:
+        model: Any module.
+        use_buffers: Whether buffers are included.
+
+    Returns:
+        Slots by name.
+
+    Raises:
+        ValueError: If there are no parameters, or one of them has no values yet (lazy, or on the meta device).
+    """
+    slots: dict[str, Slot] = {}
+    seen: set[int] = set()
+    for name, slot in _walk(model):
+        tensor = slot.holder[slot.key]
+        if tensor is None or id(tensor) in seen or not (slot.is_parameter or use_buffers):
+            continue
+        if is_lazy(tensor):
+            raise ValueError(
+                f"parameter {name!r} has no shape yet; pass one batch through the model before averaging it"
+            )
+        if tensor.is_meta:
+            raise ValueError(
+                f"parameter {name!r} is on the meta device; load or initialise the weights before averaging"
+            )
+        seen.add(id(tensor))
+        slots[name] = slot
+    if not any(slot.is_parameter for slot in slots.values()):
+        raise ValueError(f"{type(model).__name__} has no parameters; there is nothing to average")
+    return slots
+
+
+def _walk(model: nn.Module) -> Iterator[tuple[str, Slot]]:
+    modules = list(model.named_modules())
+    for prefix, module in modules:
+        for key in module._parameters:
+            yield f"{prefix}.{key}" if prefix else key, Slot(module._parameters, key, True)
+    for prefix, module in modules:
+        for key in module._buffers:
+            if key in module._non_persistent_buffers_set:
+                continue
+            yield f"{prefix}.{key}" if prefix else key, Slot(module._buffers, key, False)
+
+
+def write(slots: Mapping[str, Slot], sources: Mapping[str, Tensor]) -> None:
+    """Copy tensors into a model's own, in place; a buffer of another shape is replaced.
+
+    Args:
+        slots: The targets by name.
+        sources: The sources by name; a target without a source is left alone.
+    """
+    pairs = [
+        (slots[name].tensor, source) for name, source in sources.items() if slots[name].tensor.shape == source.shape
+    ]
+    copy_([target for target, _ in pairs], [source for _, source in pairs])
+    for name, source in sources.items():
+        slot = slots[name]
+        if slot.tensor.shape != source.shape and not slot.is_parameter:
+            slot.holder[slot.key] = source.detach().to(device=slot.tensor.device, dtype=slot.tensor.dtype, copy=True)
+
+
+def plain_name(name: str) -> str:
+    """Return a tensor's name without the parts that wrappers (compile, DDP, FSDP, checkpointing) put into it.
+
+    Example:
+        >>> plain_name("module._orig_mod.layer.weight")
+        'layer.weight'
+    """
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+
+
+def differences(have: Iterable[str], want: Iterable[str]) -> str:
+    """Describe how two sets of names differ, naming up to three on each side; empty if they agree."""
+    have, want = set(have), set(want)
+    parts = []
+    for label, names in (("missing", sorted(want - have)), ("unexpected", sorted(have - want))):
+        if names:
+            parts.append(f"{label}: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}")
+    return "; ".join(parts)
