@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal, final
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -15,7 +17,7 @@ from switch_ema.averaging import tensors
 from switch_ema.averaging.buffers import copied_names
 from switch_ema.averaging.decay import decay_that_retains
 from switch_ema.averaging.fold import Fold
-from switch_ema.averaging.slots import differences, find_slots, plain_name, write
+from switch_ema.averaging.slots import Slot, differences, find_slots, plain_names, write
 from switch_ema.averaging.state import AveragerState, Counters
 from switch_ema.averaging.trigger import Clock, Every
 
@@ -55,6 +57,7 @@ class Averager:
         steps_per_epoch: Optimizer steps in an epoch; needed only where a trigger fires inside an epoch.
 
     Raises:
+        TypeError: If the model is no module.
         ValueError: If the model has no (initialised) parameters, or a trigger needs `steps_per_epoch`.
 
     References:
@@ -72,6 +75,8 @@ class Averager:
         optimizer_state: Literal["keep", "reset"] = "keep",
         steps_per_epoch: int | None = None,
     ) -> None:
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"model is a torch.nn.Module, got {type(model).__name__}; pass the model itself")
         if optimizer_state not in ("keep", "reset"):
             raise ValueError(f"optimizer_state is {optimizer_state!r}; write 'keep' or 'reset'")
         if steps_per_epoch is not None and (not isinstance(steps_per_epoch, int) or steps_per_epoch < 1):
@@ -82,6 +87,8 @@ class Averager:
             )
         if switch is not None and switch.splits_epochs and steps_per_epoch is None:
             raise ValueError(f"switching every '{switch}' needs steps_per_epoch=..., often len(loader)")
+        if switch is not None and switch.splits_epochs and switch.n * (steps_per_epoch or 0) < 1:
+            raise ValueError(f"'{switch}' is less than one of {steps_per_epoch} steps; write switch_every=1")
         self._model = model
         self._fold = fold
         self._update = update
@@ -160,41 +167,43 @@ class Averager:
                 be reset and no optimizer is attached.
         """
         self._refuse_while_swapped("switch()")
-        if self.n_averaged == 0:
+        if not self._can_switch():
             raise RuntimeError("nothing is averaged yet; switch() needs an update() before it")
         if self._reset_optimizer and self._handle is None:
             raise RuntimeError("optimizer_state='reset' needs the optimizer; call attach(optimizer) first")
         now = self._now()
-        if self._fold.per_unit and now > self._count.taken:
+        if self._is_pending(now):
             self._take(now)
         write(self._slots, self._averages)
         if self._reset_optimizer and self._handle is not None:
             self._handle.optimizer.state.clear()
-        interval = now - self._count.switched
-        if interval:
-            self._warn_if_freezing(1 - self._count.lag / interval, interval)
+        interval, behind = now - self._count.switched, self._count.lag + now - self._count.taken
         self._count.n_switches += 1
         self._count.switched, self._count.lag = now, 0.0
+        if interval:
+            self._warn_if_freezing(1 - behind / interval, interval)
 
     @contextmanager
     def average_parameters(self) -> Iterator[None]:
         """Put the averaged weights and buffers into the model for the length of a `with` block.
 
-        The model's own weights come back afterwards, also after an exception. Inside, `update`, `switch`, `state_dict`
-        and a second `average_parameters` are refused.
+        The model's own weights and buffers come back afterwards, also after an exception, whatever was done to them.
+        Inside, `update`, `switch`, `state_dict` and a second `average_parameters` are refused.
 
         Raises:
             RuntimeError: If the averaged weights are in already, or the model's tensors are not those it had.
         """
         self._refuse_while_swapped("average_parameters()")
         self._check_names()
-        own = {name: slot.tensor.detach().clone() for name, slot in self._slots.items()} if self.n_averaged else {}
+        slots = self._slots if self._use_buffers else find_slots(self._model, use_buffers=True)
+        own = {name: slot.tensor.detach().clone() for name, slot in slots.items()}
         self._swapped = True
         try:
-            write(self._slots, self._averages if own else {})
+            if self.n_averaged:
+                write(self._slots, self._averages)
             yield
         finally:
-            write(self._slots, own)
+            write(slots, own)
             self._swapped = False
 
     def copy_to(self, model: nn.Module) -> None:
@@ -208,8 +217,10 @@ class Averager:
             ValueError: If names or shapes do not fit; nothing is copied then.
         """
         self._refuse_while_swapped("copy_to()")
-        targets = {plain_name(name): slot for name, slot in find_slots(model, use_buffers=self._use_buffers).items()}
-        sources = {plain_name(name): tensor for name, tensor in self._current().items()}
+        sources: Mapping[str, Tensor] = self._current()
+        targets: Mapping[str, Slot] = find_slots(model, use_buffers=self._use_buffers)
+        if targets.keys() != sources.keys():
+            targets, sources = plain_names(targets), plain_names(sources)
         if names := differences(targets, sources):
             raise ValueError(
                 f"the model does not have the tensors of the average ({names}); pass a model of the same structure"
@@ -231,12 +242,12 @@ class Averager:
         self._refuse_while_swapped("averaged_state_dict()")
         current = self._current()
         by_identity = {id(slot.tensor): current[name] for name, slot in self._slots.items()}
-        return {
-            name: by_identity.get(id(value), value).detach().to(value.dtype, copy=True)
-            if isinstance(value, Tensor)
-            else value
-            for name, value in self._model.state_dict(keep_vars=True).items()
-        }
+        averaged = self._model.state_dict(keep_vars=True)  # changed in place: it carries the versions of the modules
+        for name, value in averaged.items():
+            if isinstance(value, Tensor):
+                average = by_identity.get(id(value), value).detach()
+                averaged[name] = average.to(device=value.device, dtype=value.dtype, copy=True)
+        return averaged
 
     def retained_fraction(self, steps: int) -> float:
         """Return the share of an interval's steady progress that a switch at its end would keep.
@@ -306,17 +317,28 @@ class Averager:
             self._averages = {name: _average_of(slot.tensor) for name, slot in self._slots.items()}
         if self._update.fires(before, after):
             self._take(self._now())
-        if self._switch is not None and self.n_averaged and self._switch.fires(before, after):
+        if self._switch is not None and self._switch.fires(before, after) and self._can_switch():
             self.switch()
 
     def _now(self) -> int:
         return int(self._clock.position(self._update))
 
+    def _is_pending(self, now: int) -> bool:
+        """Return whether there were steps since the last update that can enter the average now."""
+        return self._fold.per_unit and now > self._count.taken and now <= (self._update.end or now)
+
+    def _can_switch(self) -> bool:
+        return self.n_averaged > 0 or self._is_pending(self._now())
+
     def _take(self, now: int) -> None:
         """Fold the weights, as they are now, into the average."""
-        count, names = self._count, self._averaged_names()
-        values = {name: slot.tensor for name, slot in self._slots.items()}
+        try:
+            values = {name: slot.tensor for name, slot in self._slots.items()}
+        except KeyError:
+            self._check_names()
+            values = {name: slot.tensor for name, slot in self._slots.items()}
         self._follow(values)
+        count, names = self._count, self._averaged_names()
         taken, elapsed = count.taken - self._update.start, now - count.taken
         averages = [self._averages[name] for name in names]
         self._fold.fold(averages, [values[name] for name in names], count.n_averaged, taken, elapsed)
@@ -329,14 +351,12 @@ class Averager:
         for name, value in values.items():
             average = self._averages[name]
             if average.shape != value.shape:
-                if self._slots[name].is_parameter:
-                    raise RuntimeError(
-                        f"parameter {name!r} had shape {tuple(average.shape)} and now has {tuple(value.shape)}; "
-                        "make a new averager after changing the model"
-                    )
+                self._check_shape(name, self._slots[name])
                 self._averages[name] = _average_of(value)
-            elif average.device != value.device:
-                self._averages[name] = average.to(value.device)
+            elif average.device != value.device or (
+                average.dtype is not value.dtype and average.dtype.itemsize < value.dtype.itemsize
+            ):
+                self._averages[name] = average.to(value.device, torch.promote_types(average.dtype, value.dtype))
 
     def _check_names(self) -> None:
         """Look the model's tensors up anew: parameters must be those it had, buffers may come and go."""
@@ -347,11 +367,20 @@ class Averager:
         )
         if names:
             raise RuntimeError(f"the model's parameters are not those it had ({names}); make a new averager for it")
+        for name, slot in slots.items():
+            self._check_shape(name, slot)
         if slots.keys() != self._slots.keys():
             new = {name: _average_of(slot.tensor) for name, slot in slots.items() if name not in self._averages}
             self._averages = {name: new[name] if name in new else self._averages[name] for name in slots}
             self._copied = copied_names(self._model, slots)
         self._slots = slots
+
+    def _check_shape(self, name: str, slot: Slot) -> None:
+        if slot.is_parameter and slot.tensor.shape != self._averages[name].shape:
+            raise RuntimeError(
+                f"parameter {name!r} had shape {tuple(self._averages[name].shape)} and now has "
+                f"{tuple(slot.tensor.shape)}; make a new averager after changing the model"
+            )
 
     def _current(self) -> dict[str, Tensor]:
         self._check_names()
@@ -361,8 +390,9 @@ class Averager:
         return [name for name in self._averages if name not in self._copied]
 
     def _made_of(self) -> dict[str, str]:
-        kind = type(self._fold).__name__
-        return {"kind": kind, "fold": repr(self._fold), "update": str(self._update), "switch": str(self._switch)}
+        kind = f"{type(self._fold).__name__} by the {self._update.unit}"
+        fold = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(self._fold))  # a function's address differs in every process
+        return {"kind": kind, "fold": fold, "update": str(self._update), "switch": str(self._switch)}
 
     def _refuse_while_swapped(self, what: str) -> None:
         if self._swapped:
@@ -390,10 +420,14 @@ class Averager:
         if self._warned or retained >= _FREEZING:
             return
         self._warned = True
+        advice = "give the new weights a larger share at each update (alpha in Lookahead)"
+        if self._fold.per_unit:
+            every = min(int(self._update.n), interval)
+            decay = decay_that_retains(_SENSIBLE, interval // every, every)
+            advice = f"decay={decay} would keep {100 * _SENSIBLE:.0f} %"
         warnings.warn(
             f"a switch every {interval} {self._update.unit}s keeps {100 * retained:.1f} % of the progress made in "
-            f"between: training all but stands still. decay={decay_that_retains(_SENSIBLE, interval)} would keep "
-            f"{100 * _SENSIBLE:.0f} %; or switch less often",
+            f"between: training all but stands still. {advice}; or switch less often",
             stacklevel=2,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,15 +19,21 @@ from switch_ema.averaging.tensors import is_averaged
 def copied_names(model: nn.Module, slots: dict[str, Slot]) -> frozenset[str]:
     """Return the names whose average is a copy of the latest value.
 
-    These are whole numbers (counters, token ids, quantized weights) and the vectors of spectral normalization, whose
-    mean has not unit length.
+    These are whole numbers (counters, token ids, quantized weights), the vectors of spectral normalization, whose
+    mean has not unit length, and buffers with infinite values (attention masks), which have no mean.
 
     Args:
         model: The model.
         slots: Its tensors by name.
     """
     unit_vectors = set(_unit_vectors(model))
-    return frozenset(name for name, slot in slots.items() if name in unit_vectors or not is_averaged(slot.tensor))
+    return frozenset(
+        name
+        for name, slot in slots.items()
+        if name in unit_vectors
+        or not is_averaged(slot.tensor)
+        or not (slot.is_parameter or bool(slot.tensor.isfinite().all()))
+    )
 
 
 def _unit_vectors(model: nn.Module) -> Iterator[str]:
@@ -122,6 +128,6 @@ def _measuring(model: nn.Module, layers: list[_BatchNorm]) -> Iterator[None]:
 
 
 def _forward(model: nn.Module, batch: Any) -> Any:
-    if isinstance(batch, dict):
+    if isinstance(batch, Mapping):
         return model(**batch)
     return model(batch[0] if isinstance(batch, (tuple, list)) else batch)

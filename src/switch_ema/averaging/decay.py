@@ -193,7 +193,7 @@ def retained_fraction(decay: float, updates: int) -> float:
 
     Example:
         >>> round(retained_fraction(0.9999, 500), 3), round(retained_fraction(0.99, 500), 3)
-        (0.025, 0.802)
+        (0.025, 0.803)
     """
     check_positive(updates, "updates", "500")
     if check_decay(decay) in (0.0, 1.0):
@@ -202,8 +202,8 @@ def retained_fraction(decay: float, updates: int) -> float:
     return 1 - decay * math.expm1(updates * log) / math.expm1(log) / updates
 
 
-def decay_that_retains(fraction: float, updates: int) -> float:
-    """Return the decay at which a switch after `updates` updates keeps `fraction` of the progress, rounded to be read.
+def decay_that_retains(fraction: float, updates: int, steps_per_update: int = 1) -> float:
+    """Return the decay per step at which a switch after `updates` updates keeps `fraction` of the progress, rounded.
 
     Example:
         >>> decay_that_retains(0.25, 500)
@@ -212,7 +212,8 @@ def decay_that_retains(fraction: float, updates: int) -> float:
     low, high = 0.0, 1.0
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if retained_fraction(middle, updates) > fraction else (low, middle)
+        keeps_more = retained_fraction(middle**steps_per_update, updates) > fraction
+        low, high = (middle, high) if keeps_more else (low, middle)
     share_new = 1 - low
     return round(low, 1 - math.floor(math.log10(share_new))) if share_new < 1 else 0.0
 

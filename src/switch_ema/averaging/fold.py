@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from switch_ema.averaging import tensors
-from switch_ema.averaging.decay import DecayRule
+from switch_ema.averaging.decay import DecayRule, check_decay
 
 
 class Fold(Protocol):
@@ -59,8 +59,14 @@ class Decayed:
     def decay(self, n: int, taken: int, elapsed: int) -> float:
         """Return D for this update."""
         if self.per_unit:
-            return math.prod(self.rule(taken + i) for i in range(elapsed))
-        return self.rule(n)
+            return math.prod(self._at(taken + i) for i in range(elapsed))
+        return self._at(n)
+
+    def _at(self, n: int) -> float:
+        decay = self.rule(n)
+        if type(decay) is float and 0 <= decay <= 1:
+            return decay
+        return check_decay(decay, "the value of a decay rule")
 
     def fold(self, averages: Sequence[Tensor], values: Sequence[Tensor], n: int, taken: int, elapsed: int) -> None:
         """Fold the values into the averages, in place."""
@@ -99,8 +105,14 @@ class Window:
     @torch.no_grad()
     def fold(self, averages: Sequence[Tensor], values: Sequence[Tensor], n: int, taken: int, elapsed: int) -> None:
         """Add a snapshot, drop the oldest beyond the window, and take the mean anew (without accumulating error)."""
-        self._snapshots.append([v.detach().to(a.dtype, copy=True) for a, v in zip(averages, values, strict=True)])
+        newest = [v.detach().to(a.dtype, copy=True) for a, v in zip(averages, values, strict=True)]
+        self._snapshots.append(newest)
         for count, snapshot in enumerate(self._snapshots, start=1):
+            for i, (old, new) in enumerate(zip(snapshot, newest, strict=True)):
+                if old.shape != new.shape:  # a buffer that changed its shape starts anew
+                    snapshot[i] = new
+                elif old.device != new.device:
+                    snapshot[i] = old.to(new.device)
             tensors.lerp_(averages, snapshot, 1 / count)
 
     def lag(self, lag: float, n: int, taken: int, elapsed: int) -> float:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from switch_ema.averaging.tensors import copy_
 
+_T = TypeVar("_T")
 _WRAPPERS = ("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 
@@ -28,8 +29,11 @@ class Slot:
 
     @property
     def tensor(self) -> Tensor:
-        """The tensor that is there now."""
-        return cast(Tensor, self.holder[self.key])
+        """The tensor that is there now; `KeyError` if it is gone."""
+        tensor: Tensor | None = self.holder[self.key]
+        if tensor is None:
+            raise KeyError(self.key)
+        return tensor
 
 
 def find_slots(model: nn.Module, *, use_buffers: bool) -> dict[str, Slot]:
@@ -107,11 +111,17 @@ def plain_name(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
+def plain_names(named: Mapping[str, _T]) -> Mapping[str, _T]:
+    """Return a mapping under plain names, or as it is where two names would become one."""
+    plain = {plain_name(name): value for name, value in named.items()}
+    return plain if len(plain) == len(named) else named
+
+
 def differences(have: Iterable[str], want: Iterable[str]) -> str:
     """Describe how two sets of names differ, naming up to three on each side; empty if they agree."""
     have, want = set(have), set(want)
     parts = []
-    for label, names in (("missing", sorted(want - have)), ("unexpected", sorted(have - want))):
-        if names:
+    for label, found in (("missing", want - have), ("unexpected", have - want)):
+        if names := sorted(map(str, found)):
             parts.append(f"{label}: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}")
     return "; ".join(parts)

@@ -87,7 +87,11 @@ class AveragerState:
             raise ValueError("this is not the state of an averager; pass what averager.state_dict() returned")
         if state["format"] != _FORMAT:
             raise ValueError(f"the averager state has format {state['format']!r}, this version reads {_FORMAT}")
-        return cls(dict(state["made_of"]), Counters.from_dict(state["counters"]), state["averages"], state["snapshots"])
+        made_of, averages, snapshots = state["made_of"], state["averages"], state["snapshots"]
+        mappings = [made_of, averages, *(snapshots if isinstance(snapshots, list) else [snapshots])]
+        if not all(isinstance(mapping, dict) for mapping in mappings):
+            raise ValueError("the averager state is damaged: its parts are not dictionaries; load the right file")
+        return cls(made_of, Counters.from_dict(state["counters"]), averages, snapshots)
 
     def check(self, made_of: Mapping[str, str], averages: Mapping[str, Tensor], averaged: Sequence[str]) -> None:
         """Refuse a state that does not fit an averager; warn where only a setting differs.
@@ -102,8 +106,8 @@ class AveragerState:
         """
         if self.made_of.get("kind") != made_of["kind"]:
             raise ValueError(
-                f"the state was saved by a {self.made_of.get('kind')} average, this is a {made_of['kind']} one; "
-                "make the averager with the method it was saved from"
+                f"the state was saved by an average of kind {self.made_of.get('kind')!r}, this one is of kind "
+                f"{made_of['kind']!r}; make the averager with the method it was saved from"
             )
         _check_tensors("average", self.averages, averages)
         for snapshot in self.snapshots:

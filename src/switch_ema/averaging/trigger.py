@@ -32,11 +32,12 @@ class Duration:
             ValueError: If the text is not of this form, or the length is zero.
         """
         match = _DURATION.fullmatch(text)
-        if match is None or (match[1] or "1").endswith("/0") or Fraction(match[1] or 1) == 0:
+        over, _, under = ((match and match[1]) or "1").partition("/")
+        if match is None or int(under or 1) == 0 or Fraction(over) == 0:
             raise ValueError(
                 f"{text!r} is not a length of training; write it like '500 steps', '1 epoch' or '0.5 epoch'"
             )
-        return cls(Fraction(match[1] or 1), "step" if match[2] == "step" else "epoch")
+        return cls(Fraction(over) / int(under or 1), "step" if match[2] == "step" else "epoch")
 
     def in_steps(self, steps_per_epoch: int | None) -> Fraction:
         """Return the length in steps.
@@ -54,7 +55,7 @@ class Duration:
 
     def __str__(self) -> str:
         decimal = f"{float(self.n):g}"
-        number = decimal if Fraction(decimal) == self.n else str(self.n)
+        number = decimal if "e" not in decimal and Fraction(decimal) == self.n else str(self.n)
         return f"{number} {self.unit}{'' if self.n == 1 else 's'}"
 
 
@@ -126,8 +127,11 @@ class Every:
         for name, value in (("start", self.start), ("end", self.end)):
             if not (isinstance(value, int) or (name == "end" and value is None)) or (value is not None and value < 0):
                 raise ValueError(f"a trigger's {name} is a whole number of {self.unit}s from 0, got {value!r}")
-        if self.end is not None and self.end <= self.start:
-            raise ValueError(f"a trigger that ends at {self.end} and starts after {self.start} never fires")
+        if self.end is not None and self.end < self.start + exact:
+            raise ValueError(
+                f"a trigger every {Duration(exact, self.unit)} after {self.start} until {self.end} never fires; "
+                "write a later end"
+            )
         object.__setattr__(self, "n", int(exact) if exact.denominator == 1 else exact)
 
     @classmethod
