@@ -74,7 +74,19 @@ TABLE: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
         "update_every part of an epoch",
         lambda: EMA(M, update_every="0.5 epoch", steps_per_epoch=9),
         ValueError,
+        "every N steps, not every '0.5 epochs'; write update_every=16",
+    ),
+    (
+        "update_every part of an epoch, for snapshots",
+        lambda: SWA(M, update_every="0.5 epoch"),
+        ValueError,
         "every N steps or N whole epochs, not '0.5 epochs'; write it in steps",
+    ),
+    (
+        "update_every epochs",
+        lambda: EMA(M, update_every="1 epoch"),
+        ValueError,
+        "use SWA or LAWA to average by the epoch",
     ),
     (
         "update_after_step negative",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from switch_ema import EMA, LAWA, SWA, Averager, Lookahead, SwitchEMA
 from switch_ema.averaging.decay import retained_fraction
-from switch_ema.averaging.slots import Slot, plain_name
+from switch_ema.averaging.slots import Slot, find_slots, plain_name
 
 from .cases import IntegerBuffers, Nested, Tied, Trainer, batch, batchnorm, bits, loss_of, mlp
 from .drift import Point, average_of, drift
@@ -486,7 +486,7 @@ def test_no_warning_without_switches() -> None:
 
 
 def test_p7_slots_are_parameters_not_entries_of_a_state_dict() -> None:
-    assert isinstance(EMA(mlp())._slots["0.weight"], Slot)
+    assert isinstance(find_slots(mlp(), use_buffers=True)["0.weight"], Slot)
     assert "extra" not in averages(EMA(WithExtraState()))
 
 

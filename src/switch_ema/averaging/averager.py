@@ -9,12 +9,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal, final
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from switch_ema.averaging import tensors
-from switch_ema.averaging.buffers import copied_names
+from switch_ema.averaging.averages import Averages
 from switch_ema.averaging.decay import decay_that_retains
 from switch_ema.averaging.fold import Fold
 from switch_ema.averaging.slots import Slot, differences, find_slots, plain_names, write
@@ -97,9 +95,7 @@ class Averager:
         self._reset_optimizer = optimizer_state == "reset"
         self._clock = Clock(steps_per_epoch=steps_per_epoch)
         self._count = Counters(taken=update.start, switched=update.start)
-        self._slots = find_slots(model, use_buffers=use_buffers)
-        self._copied = copied_names(model, self._slots)
-        self._averages = {name: _average_of(slot.tensor) for name, slot in self._slots.items()}
+        self._averages = Averages(model, use_buffers=use_buffers)
         self._handle: Handle | None = None
         self._swapped = False
         self._warned = False
@@ -131,7 +127,7 @@ class Averager:
             RuntimeError: If the averaged weights are swapped in, or the model's tensors are not those it had.
         """
         self._refuse_while_swapped("end_epoch()")
-        self._check_names()
+        self._averages.check()
         self._tick(self._clock.next_epoch())
 
     def attach(self, optimizer: Optimizer) -> Handle:
@@ -152,7 +148,7 @@ class Averager:
                 "an optimizer is attached already; call remove() on the handle that attach() returned first"
             )
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        if held.isdisjoint(id(slot.tensor) for slot in self._slots.values()):
+        if held.isdisjoint(id(slot.tensor) for slot in self._averages.slots.values()):
             raise ValueError(
                 "the optimizer holds none of the averaged model's parameters; attach the one that trains it"
             )
@@ -174,7 +170,7 @@ class Averager:
         now = self._now()
         if self._is_pending(now):
             self._take(now)
-        write(self._slots, self._averages)
+        self._averages.write_to_model()
         if self._reset_optimizer and self._handle is not None:
             self._handle.optimizer.state.clear()
         interval, behind = now - self._count.switched, self._count.lag + now - self._count.taken
@@ -194,13 +190,13 @@ class Averager:
             RuntimeError: If the averaged weights are in already, or the model's tensors are not those it had.
         """
         self._refuse_while_swapped("average_parameters()")
-        self._check_names()
-        slots = self._slots if self._use_buffers else find_slots(self._model, use_buffers=True)
+        self._averages.check()
+        slots = self._averages.slots if self._use_buffers else find_slots(self._model, use_buffers=True)
         own = {name: slot.tensor.detach().clone() for name, slot in slots.items()}
         self._swapped = True
         try:
             if self.n_averaged:
-                write(self._slots, self._averages)
+                self._averages.write_to_model()
             yield
         finally:
             write(slots, own)
@@ -241,7 +237,7 @@ class Averager:
         """
         self._refuse_while_swapped("averaged_state_dict()")
         current = self._current()
-        by_identity = {id(slot.tensor): current[name] for name, slot in self._slots.items()}
+        by_identity = {id(slot.tensor): current[name] for name, slot in self._averages.slots.items()}
         averaged = self._model.state_dict(keep_vars=True)  # changed in place: it carries the versions of the modules
         for name, value in averaged.items():
             if isinstance(value, Tensor):
@@ -282,8 +278,8 @@ class Averager:
         return AveragerState(
             made_of=self._made_of(),
             counters=replace(self._count, steps=clock.steps, epochs=clock.epochs, step_in_epoch=clock.step_in_epoch),
-            averages=self._averages,
-            snapshots=[dict(zip(self._averaged_names(), s, strict=True)) for s in self._fold.snapshots()],
+            averages=dict(self._averages.tensors),
+            snapshots=[dict(zip(self._averages.averaged_names, s, strict=True)) for s in self._fold.snapshots()],
         ).to_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -298,10 +294,10 @@ class Averager:
         """
         self._refuse_while_swapped("load_state_dict()")
         loaded = AveragerState.from_dict(state)
-        loaded.check(self._made_of(), self._averages, self._averaged_names())
-        for name, old in self._averages.items():
-            self._averages[name] = loaded.averages[name].detach().to(device=old.device, dtype=old.dtype, copy=True)
-        self._fold.restore([[s[name] for name in self._averaged_names()] for s in loaded.snapshots])
+        names = self._averages.averaged_names
+        loaded.check(self._made_of(), self._averages.tensors, names)
+        self._averages.load(loaded.averages)
+        self._fold.restore([[s[name] for name in names] for s in loaded.snapshots])
         self._count = replace(loaded.counters)
         self._clock = Clock(
             self._count.steps, self._count.epochs, self._count.step_in_epoch, self._clock.steps_per_epoch
@@ -314,7 +310,7 @@ class Averager:
     def _tick(self, after: Clock) -> None:
         before, self._clock = self._clock, after
         if self._update.starts(before, after):
-            self._averages = {name: _average_of(slot.tensor) for name, slot in self._slots.items()}
+            self._averages.restart()
         if self._update.fires(before, after):
             self._take(self._now())
         if self._switch is not None and self._switch.fires(before, after) and self._can_switch():
@@ -332,62 +328,19 @@ class Averager:
 
     def _take(self, now: int) -> None:
         """Fold the weights, as they are now, into the average."""
-        try:
-            values = {name: slot.tensor for name, slot in self._slots.items()}
-        except KeyError:
-            self._check_names()
-            values = {name: slot.tensor for name, slot in self._slots.items()}
-        self._follow(values)
-        count, names = self._count, self._averaged_names()
+        count = self._count
         taken, elapsed = count.taken - self._update.start, now - count.taken
-        averages = [self._averages[name] for name in names]
-        self._fold.fold(averages, [values[name] for name in names], count.n_averaged, taken, elapsed)
-        tensors.copy_([self._averages[name] for name in self._copied], [values[name] for name in self._copied])
+        self._averages.take(
+            lambda averages, values: self._fold.fold(averages, values, count.n_averaged, taken, elapsed)
+        )
         count.lag = self._fold.lag(count.lag, count.n_averaged, taken, elapsed)
         count.n_averaged, count.taken = count.n_averaged + 1, now
 
-    def _follow(self, values: dict[str, Tensor]) -> None:
-        """Move averages to where the model went; a buffer that changed its shape starts anew."""
-        for name, value in values.items():
-            average = self._averages[name]
-            if average.shape != value.shape:
-                self._check_shape(name, self._slots[name])
-                self._averages[name] = _average_of(value)
-            elif average.device != value.device or (
-                average.dtype is not value.dtype and average.dtype.itemsize < value.dtype.itemsize
-            ):
-                self._averages[name] = average.to(value.device, torch.promote_types(average.dtype, value.dtype))
-
-    def _check_names(self) -> None:
-        """Look the model's tensors up anew: parameters must be those it had, buffers may come and go."""
-        slots = find_slots(self._model, use_buffers=self._use_buffers)
-        names = differences(
-            (name for name, slot in slots.items() if slot.is_parameter),
-            (name for name, slot in self._slots.items() if slot.is_parameter),
-        )
-        if names:
-            raise RuntimeError(f"the model's parameters are not those it had ({names}); make a new averager for it")
-        for name, slot in slots.items():
-            self._check_shape(name, slot)
-        if slots.keys() != self._slots.keys():
-            new = {name: _average_of(slot.tensor) for name, slot in slots.items() if name not in self._averages}
-            self._averages = {name: new[name] if name in new else self._averages[name] for name in slots}
-            self._copied = copied_names(self._model, slots)
-        self._slots = slots
-
-    def _check_shape(self, name: str, slot: Slot) -> None:
-        if slot.is_parameter and slot.tensor.shape != self._averages[name].shape:
-            raise RuntimeError(
-                f"parameter {name!r} had shape {tuple(self._averages[name].shape)} and now has "
-                f"{tuple(slot.tensor.shape)}; make a new averager after changing the model"
-            )
-
     def _current(self) -> dict[str, Tensor]:
-        self._check_names()
-        return self._averages if self.n_averaged else {name: slot.tensor for name, slot in self._slots.items()}
-
-    def _averaged_names(self) -> list[str]:
-        return [name for name in self._averages if name not in self._copied]
+        self._averages.check()
+        if self.n_averaged:
+            return dict(self._averages.tensors)
+        return {name: slot.tensor for name, slot in self._averages.slots.items()}
 
     def _made_of(self) -> dict[str, str]:
         kind = f"{type(self._fold).__name__} by the {self._update.unit}"
@@ -430,7 +383,3 @@ class Averager:
             f"between: training all but stands still. {advice}; or switch less often",
             stacklevel=2,
         )
-
-
-def _average_of(value: Tensor) -> Tensor:
-    return value.detach().to(tensors.average_dtype(value.dtype), copy=True)

@@ -29,8 +29,8 @@ def EMA(
         model: The model that is trained.
         decay: Share of the old average kept per step, in [0, 1]; or a string such as `"window 1 epoch"`,
             `"half-life 500 steps"`, `"warmup 0.999"`; or a decay rule.
-        update_every: Steps between updates, or a trigger; the decay is adjusted (`decay ** k` for k steps), so the
-            average stays the same but for what it does not see.
+        update_every: Steps between updates, or a trigger in steps; the decay is adjusted (`decay ** k` for k steps), so
+            the average stays the same but for what it does not see.
         update_after_step: Averaging begins after this many steps, from the weights of that moment.
         use_buffers: Average float buffers too and copy the others; if false, buffers are left alone.
         steps_per_epoch: Optimizer steps in an epoch; needed where `decay` speaks of epochs.
@@ -56,7 +56,7 @@ def EMA(
         Benefits", arXiv 2411.18704, 2024.
     """
     rule = parse_decay(decay, steps_per_epoch)
-    update = Every.of(update_every, start=update_after_step)
+    update = _in_steps(update_every, update_after_step)
     return Averager(
         model, Decayed(rule, per_unit=True), update, use_buffers=use_buffers, steps_per_epoch=steps_per_epoch
     )
@@ -110,7 +110,7 @@ def SwitchEMA(
     return Averager(
         model,
         Decayed(rule, per_unit=True),
-        Every.of(update_every, start=update_after_step),
+        _in_steps(update_every, update_after_step),
         Every.of(switch_every),
         use_buffers=use_buffers,
         optimizer_state=optimizer_state,
@@ -244,5 +244,16 @@ def PowerEMA(
     References:
         Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models", arXiv 2312.02696, 2024.
     """
-    update = Every.of(update_every, start=update_after_step)
+    update = _in_steps(update_every, update_after_step)
     return Averager(model, Decayed(PowerFunction(gamma), per_unit=True), update, use_buffers=use_buffers)
+
+
+def _in_steps(update_every: int | str | Every, update_after_step: int) -> Every:
+    """Return the update trigger of a method whose decay speaks of steps."""
+    update = Every.of(update_every, start=update_after_step)
+    if update.unit != "step":
+        raise ValueError(
+            f"the decay is per step, so the average is updated every N steps, not every '{update}'; "
+            "write update_every=16, or use SWA or LAWA to average by the epoch"
+        )
+    return update
