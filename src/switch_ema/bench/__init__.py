@@ -1,0 +1,1 @@
+"""The bench: plans, trains and reports paired comparisons of averaging methods."""
