@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from switch_ema.averaging.averages import Averages
 from switch_ema.averaging.decay import decay_that_retains
 from switch_ema.averaging.fold import Fold
-from switch_ema.averaging.slots import Slot, differences, find_slots, plain_names, write
+from switch_ema.averaging.slots import Slot, differences, find_slots, plain_names, reshard, write
 from switch_ema.averaging.state import AveragerState, Counters
 from switch_ema.averaging.trigger import Clock, Every
 
@@ -199,6 +199,7 @@ class Averager:
                 self._averages.write_to_model()
             yield
         finally:
+            reshard(self._model)
             write(slots, own)
             self._swapped = False
 

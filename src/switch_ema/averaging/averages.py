@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import final
+from typing import cast, final
 
 import torch
 from torch import Tensor, nn
 
 from switch_ema.averaging.buffers import copied_names
-from switch_ema.averaging.slots import Slot, differences, find_slots, write
-from switch_ema.averaging.tensors import average_dtype, copy_
+from switch_ema.averaging.slots import Slot, differences, find_slots, reshard, write
+from switch_ema.averaging.tensors import average_dtype, copy_, is_sharded
 
 
 @final
@@ -24,6 +25,9 @@ class Averages:
     Raises:
         ValueError: If the model has no (initialised) parameters.
     """
+
+    _seen: Sequence[Tensor | None]
+    _looks: list[object]
 
     def __init__(self, model: nn.Module, *, use_buffers: bool) -> None:
         self._model = model
@@ -57,15 +61,13 @@ class Averages:
         Args:
             fold: Changes the averages it is given, in place, by the model's values that it is given beside them.
         """
-        values = [holder.get(key) for holder, key in self._places]
-        if not all(map(_fits, self._ordered, values)):
-            self._follow()
-            values = [holder[key] for holder, key in self._places]
+        values = self._values()
         fold(self._ordered[: self._num_averaged], values[: self._num_averaged])
         copy_(self._ordered[self._num_averaged :], values[self._num_averaged :])
 
     def write_to_model(self) -> None:
         """Copy the averages into the model."""
+        self._values()
         write(self._slots, self._tensors)
 
     def load(self, averages: Mapping[str, Tensor]) -> None:
@@ -83,6 +85,7 @@ class Averages:
         Raises:
             RuntimeError: If a parameter was added, removed or reshaped.
         """
+        reshard(self._model)
         slots = find_slots(self._model, use_buffers=self._use_buffers)
         names = differences(
             (name for name, slot in slots.items() if slot.is_parameter),
@@ -105,6 +108,16 @@ class Averages:
             {name: self._tensors[name] if name in self._tensors else _average_of(s.tensor) for name, s in slots.items()}
         )
 
+    def _values(self) -> list[Tensor]:
+        """Return the model's tensors in order, after following the model if it changed."""
+        values = [holder.get(key) for holder, key in self._places]
+        if not (all(map(operator.is_, values, self._seen)) and _looks(values) == self._looks):
+            if not all(map(_fits, self._ordered, values)):
+                self._follow()
+                values = [holder[key] for holder, key in self._places]
+            self._seen, self._looks = values, _looks(values)
+        return cast(list[Tensor], values)
+
     def _follow(self) -> None:
         """Move averages to where the model went; a buffer that changed its shape starts anew."""
         self.check()
@@ -123,7 +136,13 @@ class Averages:
         self._names = sorted(averages, key=lambda name: name in self._copied)
         self._num_averaged = len(averages) - len(self._copied)
         self._ordered = [averages[name] for name in self._names]
+        self._seen, self._looks = [], []
         self._places = [(self._slots[name].holder, self._slots[name].key) for name in self._names]
+
+
+def _looks(values: Sequence[Tensor | None]) -> list[object]:
+    """Return what may change in a tensor that stays the same object, as the tensors of a module that is moved do."""
+    return [(value.dtype, value.device, value.shape) for value in values if value is not None]
 
 
 def _fits(average: Tensor, value: Tensor | None) -> bool:
@@ -131,6 +150,7 @@ def _fits(average: Tensor, value: Tensor | None) -> bool:
         value is not None
         and average.shape == value.shape
         and average.device == value.device
+        and is_sharded(average) == is_sharded(value)
         and (average.dtype is value.dtype or average.dtype.itemsize >= value.dtype.itemsize)
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -99,6 +99,17 @@ def write(slots: Mapping[str, Slot], sources: Mapping[str, Tensor]) -> None:
         slot = slots[name]
         if slot.tensor.shape != source.shape and not slot.is_parameter:
             slot.holder[slot.key] = source.detach().to(device=slot.tensor.device, dtype=slot.tensor.dtype, copy=True)
+
+
+def reshard(model: nn.Module) -> None:
+    """Bring fully sharded modules (FSDP2) back to their shards; a forward pass alone leaves some of them whole.
+
+    Args:
+        model: Any module.
+    """
+    for module in model.modules():
+        if getattr(type(module), "reshard", None) and getattr(type(module), "unshard", None):
+            cast(Any, module).reshard()
 
 
 def plain_name(name: str) -> str:

@@ -1,11 +1,16 @@
-"""Arithmetic over lists of tensors: the exact, small version of what an average needs."""
+"""Arithmetic over lists of tensors: what an average needs, on plain and sharded tensors, in one or two types."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.nn import Buffer, Parameter
+
+_PLAIN = {Tensor, Parameter, Buffer}
+_BLOCK = 1 << 18  # elements: a block and its copy fit into the cache of a core
 
 
 def average_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -29,20 +34,32 @@ def is_averaged(tensor: Tensor) -> bool:
 def lerp_(averages: Sequence[Tensor], values: Sequence[Tensor], weight: float) -> None:
     """Move each average towards its value: `average <- average + weight * (value - average)`.
 
-    A value equal to its average leaves it unchanged to the last bit; weight 1 copies, exactly.
+    A value equal to its average leaves it unchanged to the last bit; weight 1 copies, exactly. Of sharded tensors each
+    process moves its own shard.
 
     Args:
         averages: Tensors changed in place.
         values: Tensors of the same shapes; a half-precision one is raised to the average's type first.
         weight: Share of the value, in [0, 1].
     """
-    same = [(a, v) for a, v in zip(averages, values, strict=True) if a.dtype == v.dtype]
-    if same:
-        torch._foreach_lerp_([a for a, _ in same], [v for _, v in same], weight)
-    if len(same) < len(averages):
-        for average, value in zip(averages, values, strict=True):
-            if average.dtype != value.dtype:
-                average.lerp_(value.to(average.dtype), weight)
+    averages, values = _local(averages), _local(values)
+    raised = [
+        i for i, (average, value) in enumerate(zip(averages, values, strict=True)) if average.dtype != value.dtype
+    ]
+    for i in reversed(raised):
+        _lerp_raised_(averages.pop(i), values.pop(i), weight)
+    if averages:
+        torch._foreach_lerp_(averages, values, weight)
+
+
+def _lerp_raised_(average: Tensor, value: Tensor, weight: float) -> None:
+    """Raise the value to the average's type and fold it in, on a CPU block by block so that the copy stays in cache."""
+    blocks = average.device.type == "cpu" and average.is_contiguous() and value.is_contiguous()
+    if not blocks or average.numel() <= _BLOCK:
+        average.lerp_(value.to(average.dtype), weight)
+        return
+    for part, new in zip(torch.split(average.view(-1), _BLOCK), torch.split(value.view(-1), _BLOCK), strict=True):
+        part.lerp_(new.to(average.dtype), weight)
 
 
 @torch.no_grad()
@@ -53,4 +70,16 @@ def copy_(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
     weights, where a write through `.data` would give wrong gradients in silence.
     """
     if targets:
-        torch._foreach_copy_(list(targets), list(sources))
+        torch._foreach_copy_(_local(targets), _local(sources))
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Return whether a tensor is one process's part of a larger one (a DTensor)."""
+    return type(tensor) not in _PLAIN and hasattr(tensor, "to_local")
+
+
+def _local(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return the tensors, and of a sharded one (a DTensor) the shard of this process."""
+    if set(map(type, tensors)) <= _PLAIN:
+        return list(tensors)
+    return [cast(Any, tensor).to_local() if is_sharded(tensor) else tensor for tensor in tensors]

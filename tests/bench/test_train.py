@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from switch_ema.bench import train
+from switch_ema.bench.compare import compare, prepare
+from switch_ema.bench.plan import Trajectory
+from switch_ema.bench.results import Row, Store, read_run
+from switch_ema.bench.settings import Settings
+from switch_ema.bench.stats import budget_points
+from switch_ema.bench.train import derived_seed
+from switch_ema.errors import InputError
+
+METHODS = "baseline,ema:decay=0.8,swa:update_every=1 epoch after 1,lawa:window=2,power_ema,sema:decay=0.8,lookahead:k=3"
+
+
+class Quiet:
+    """Progress that nobody watches, with a hook after each epoch."""
+
+    def __init__(self, hook: Callable[[Trajectory, int], None] | None = None) -> None:
+        self.hook = hook
+
+    def begin(self, plan: Sequence[Trajectory], done: int, epochs: int) -> None:
+        self.done = done
+
+    def epoch(self, trajectory: Trajectory, epoch: int, rows: Sequence[Row]) -> None:
+        if self.hook:
+            self.hook(trajectory, epoch)
+
+
+def settings(**changes: Any) -> Settings:
+    values: dict[str, Any] = {
+        "task": "classification",
+        "data": "digits",
+        "model": "small-resnet",
+        "task_options": {"train_size": 96, "label_noise": 0.25},
+        "methods": METHODS,
+        "seeds": 1,
+        "epochs": 4,
+        "batch_size": 24,
+    }
+    return Settings.of(**{**values, **changes})
+
+
+def run(folder: Path, hook: Callable[[Trajectory, int], None] | None = None, **changes: Any) -> list[dict[str, Any]]:
+    asked = settings(**changes)
+    prepare(asked, folder)
+    compare(asked, folder, "test", Quiet(hook))
+    return read_run(folder)[1]
+
+
+def timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    return timeless(run(tmp_path_factory.mktemp("whole") / "run"))
+
+
+class Killed(BaseException):
+    """Ends the process at once, as far as the code can tell."""
+
+
+PHASES = ["before rows", "after rows", "while checkpoint", "after checkpoint", "before finish", "after finish"]
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("when", [1, 6, 9])
+def test_a_run_killed_in_any_phase_ends_with_the_same_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: list[dict[str, Any]], phase: str, when: int
+) -> None:
+    count = 0
+    moment, _, what = phase.partition(" ")
+    name = {"rows": "append", "checkpoint": "write_atomically", "finish": "finish"}[what]
+    target: Any = train if what == "checkpoint" else Store
+    original = getattr(target, name)
+    monkeypatch.setattr(train, "_CHECKPOINT_SECONDS", 0.0)
+
+    def killing(*arguments: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count != min(when, 3 if what == "finish" else when):
+            return original(*arguments)
+        if moment == "after":
+            original(*arguments)
+        if moment == "while":
+            arguments[0].with_name(".checkpoint.pt.half").write_bytes(b"half")
+        raise Killed
+
+    monkeypatch.setattr(target, name, killing)
+    with pytest.raises(Killed):
+        run(tmp_path / "run")
+    monkeypatch.setattr(target, name, original)
+    assert timeless(run(tmp_path / "run")) == uninterrupted
+
+
+def test_a_finished_run_trains_nothing_more(tmp_path: Path) -> None:
+    run(tmp_path / "run", methods="baseline", epochs=1)
+    before = (tmp_path / "run" / "rows.jsonl").read_bytes()
+
+    def never(trajectory: Trajectory, epoch: int) -> None:
+        pytest.fail("trained again")
+
+    assert prepare(settings(methods="baseline", epochs=1), tmp_path / "run")
+    run(tmp_path / "run", never, methods="baseline", epochs=1)
+    assert (tmp_path / "run" / "rows.jsonl").read_bytes() == before
+
+
+def test_every_method_is_measured_every_epoch(uninterrupted: list[dict[str, Any]]) -> None:
+    labels = {row["method"] for row in uninterrupted}
+    assert len(labels) == 7
+    for label in labels:
+        for split in ("val", "test"):
+            for metric in ("accuracy", "loss"):
+                found = [
+                    row["epoch"]
+                    for row in uninterrupted
+                    if (row["method"], row["split"], row["metric"]) == (label, split, metric)
+                ]
+                assert found == [1, 2, 3, 4]
+
+
+def test_batchnorm_is_re_estimated_at_the_points_of_the_budget(uninterrupted: list[dict[str, Any]]) -> None:
+    rows = [row for row in uninterrupted if row["metric"] == "accuracy_bn_reestimated" and row["split"] == "val"]
+    assert {row["epoch"] for row in rows} == {1, 2, 4} == set(budget_points(4).values())
+    assert {row["method"] for row in rows} == {row["method"] for row in uninterrupted}
+
+
+def test_switches_are_counted_in_the_rows(uninterrupted: list[dict[str, Any]]) -> None:
+    switches = {
+        label: [row["value"] for row in uninterrupted if row["metric"] == "n_switches" and row["method"] == label]
+        for label in ("sema:decay=0.8", "lookahead:k=3", "baseline")
+    }
+    assert switches == {"sema:decay=0.8": [1, 2, 3, 4], "lookahead:k=3": [1, 2, 4, 5], "baseline": []}
+
+
+def test_passive_methods_do_not_touch_training(tmp_path: Path, uninterrupted: list[dict[str, Any]]) -> None:
+    alone = timeless(run(tmp_path / "alone", methods="baseline"))
+    assert alone == [row for row in uninterrupted if row["method"] == "baseline"]
+
+
+def test_lr_scale_is_the_learning_rate(tmp_path: Path) -> None:
+    scaled = run(tmp_path / "scaled", methods="baseline:lr_scale=0.5", lr=(0.1,), epochs=2)
+    plain = run(tmp_path / "plain", methods="baseline", lr=(0.05,), epochs=2)
+    values = [row["value"] for row in scaled if row["method"] == "baseline:lr_scale=0.5"]
+    assert values == [row["value"] for row in plain]
+
+
+def test_accumulated_batches_make_one_step(tmp_path: Path) -> None:
+    rows = run(tmp_path / "run", methods="baseline,ema:decay=0.8", accumulate=2, epochs=2, model="mlp")
+    assert {row["step"] for row in rows} == {2, 4}
+    # without BatchNorm, two batches of 24 make the step that one batch of 48 makes
+    whole = run(tmp_path / "whole", methods="baseline,ema:decay=0.8", batch_size=48, epochs=2, model="mlp")
+    for one, other in zip(rows, whole, strict=True):
+        assert one["value"] == pytest.approx(other["value"], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "adamw", "clip_norm": 1.0},
+        {"precision": "bf16-mixed"},
+        {"schedule": "step", "momentum": 0.0},
+        {"model": "mlp", "schedule": "constant"},
+    ],
+)
+def test_every_way_of_training_learns(tmp_path: Path, changes: dict[str, Any]) -> None:
+    rows = run(
+        tmp_path / "run", **changes, methods="baseline,ema:decay=0.5", epochs=6, task_options={"train_size": 256}
+    )
+    last = {row["method"]: row["value"] for row in rows if (row["split"], row["metric"]) == ("test", "accuracy")}
+    assert min(last.values()) > 0.5
+
+
+def test_a_diverging_run_is_reported_and_does_not_end_the_comparison(tmp_path: Path) -> None:
+    rows = run(tmp_path / "run", methods="baseline,sema:decay=0.5", lr=(1e30,), epochs=2, model="mlp")
+    assert {row["value"] for row in rows if row["epoch"] == 2 and row["metric"] == "loss"} == {None}
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04"])
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
+    def stop(trajectory: Trajectory, epoch: int) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        run(tmp_path / "run", stop)
+    (tmp_path / "run" / "checkpoint.pt").write_bytes(content)
+    with pytest.raises(InputError, match=r"checkpoint.pt does not fit this run or is damaged.*delete it"):
+        run(tmp_path / "run")
+
+
+def test_the_checkpoint_of_another_network_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "_CHECKPOINT_SECONDS", 0.0)
+
+    def stop(trajectory: Trajectory, epoch: int) -> None:
+        if epoch == 2:
+            raise Killed
+
+    for folder, model in (("one", "mlp"), ("other", "small-resnet")):
+        with pytest.raises(Killed):
+            run(tmp_path / folder, stop, model=model)
+    (tmp_path / "one" / "checkpoint.pt").replace(tmp_path / "other" / "checkpoint.pt")
+    with pytest.raises(InputError, match="does not fit this run"):
+        run(tmp_path / "other")
+
+
+def test_seeds_for_different_purposes_differ() -> None:
+    seeds = {derived_seed(seed, purpose, epoch) for seed in (0, 1) for purpose in ("a", "b") for epoch in (0, 1)}
+    assert len(seeds) == 8
+    torch.manual_seed(max(seeds))  # fits torch's range
