@@ -11,8 +11,8 @@ help:  ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 demo: $(READY)  ## Compare averaging methods on digits with 40 % wrong labels, and write a report
-	$(BIN)/sema compare classification --data digits --label-noise 0.4 --epochs 30 --seeds 3 --control --out runs/demo \
-	  --methods 'baseline,ema:decay=0.9,ema:decay=0.98,sema:decay=0.95,sema:decay=0.99,swa,lookahead'
+	$(BIN)/sema compare classification --data digits --label-noise 0.4 --epochs 20 --seeds 3 --control --out runs/demo \
+	  --methods 'baseline,ema:decay=0.9,ema:decay=0.98,sema:decay=0.98,sema:decay=0.999,swa,lookahead'
 
 test: $(READY)  ## Run the tests
 	$(BIN)/python -m pytest

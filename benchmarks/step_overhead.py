@@ -20,7 +20,7 @@ from switch_ema.tasks.models import build_model
 METHODS: dict[str, Callable[[nn.Module], Averager]] = {
     "EMA": lambda model: switch_ema.EMA(model, 0.99),
     "SwitchEMA": lambda model: switch_ema.SwitchEMA(model, 0.9, switch_every=20),
-    "Lookahead": lambda model: switch_ema.Lookahead(model),
+    "Lookahead": switch_ema.Lookahead,
     "EMA, update_every=16": lambda model: switch_ema.EMA(model, 0.99, update_every=16),
 }
 

@@ -42,11 +42,11 @@ def test_snippets_run(place: str, code: str, tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("command", commands())
 def test_commands_are_understood(sema: Sema, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Understood(Exception):
+    class UnderstoodError(Exception):
         pass
 
     def stop(*arguments: object) -> None:
-        raise Understood
+        raise UnderstoodError
 
     monkeypatch.setenv("SEMA_DATA", str(ROOT.parent / "shared" / "data"))
     monkeypatch.chdir(tmp_path)
@@ -55,7 +55,7 @@ def test_commands_are_understood(sema: Sema, command: str, tmp_path: Path, monke
     if "cifar10" in words and not (ROOT.parent / "shared" / "data").exists():
         pytest.skip("the data set is not here")
     if words[0] == "compare" and "--help" not in words:
-        with pytest.raises(Understood):
+        with pytest.raises(UnderstoodError):
             sema(*words)
     elif words[0] == "list":
         assert sema(*words).code == 0

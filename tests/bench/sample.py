@@ -1,16 +1,21 @@
-"""A seeded maker of realistic rows and of the run.json that belongs to them."""
+"""Makers of rows and of the run.json that belongs to them: a realistic seeded run, and runs from given curves."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from switch_ema.bench.stats import budget_points
 
 FAST, SLOW = "sema:decay=0.98", "sema:decay=0.999,switch_every=2 epochs"
 STEPS_PER_EPOCH = 11
+
+Run = tuple[dict[str, Any], list[dict[str, Any]]]
+Curve = Sequence[float | None]
+# (method, lr, seed) -> (validation curve, test curve)
+Curves = Mapping[tuple[str, float, int], tuple[Curve, Curve]]
 
 
 class Method(NamedTuple):
@@ -42,7 +47,7 @@ METHODS = (
 
 def make_run(
     *, lrs: Sequence[float] = (0.05,), seeds: int = 3, epochs: int = 12, diverged: Collection[tuple[str, int]] = ()
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+) -> Run:
     """Make a run of nine methods; `diverged` names (method, seed) pairs whose values end as null."""
     rows = [
         {
@@ -66,6 +71,28 @@ def make_run(
         for epoch, split, metric, value in _measurements(method, lr, seed, epochs)
     ]
     return _run(lrs, seeds, epochs), rows
+
+
+def build(curves: Curves, *, higher: bool = True, epochs: int | None = None, **methods: dict[str, Any]) -> Run:
+    """Make run and rows from curves; `methods` says what is special about a method."""
+    labels = list(dict.fromkeys(method for method, _, _ in curves))
+    plain = {"summary": "", "switches": False, "lr_scale": 1.0, "retained_fraction": None, "switch_every": None}
+    run = {
+        "asked": {"epochs": epochs or max(len(test) for _, test in curves.values())},
+        "metrics": [{"name": "score", "higher_is_better": higher}],
+        "methods": [{"label": label, "control_for": [], **plain, **methods.get(label, {})} for label in labels],
+    }
+    rows = [
+        {"method": method, "lr": lr, "seed": seed, "split": split, "metric": "score", "epoch": epoch, "value": value}
+        for (method, lr, seed), pair in curves.items()
+        for split, curve in zip(("val", "test"), pair, strict=True)
+        for epoch, value in enumerate(curve, start=1)
+    ]
+    return run, rows
+
+
+def same(*curve: float | None) -> tuple[Curve, Curve]:
+    return curve, curve
 
 
 def _measurements(method: Method, lr: float, seed: int, epochs: int) -> Iterator[tuple[int, str, str, float]]:

@@ -75,6 +75,7 @@ def test_it_says_what_the_summary_says() -> None:
     assert "17.0%" in text
     assert "6 in all; in epochs 2, 4, 6, 8, 10, 12" in text
     assert "Does averaging the weights, or switching training onto the average, help classification on digits?" in text
+    assert "12 in all; in every epoch" in text
     assert run["command"] in text
     assert "batch size" in text
 
@@ -165,6 +166,24 @@ def test_differences_stand_at_the_points_of_the_budget_and_leave_out_the_baselin
     assert others[2]["low"][3] == pytest.approx(row.difference.low, rel=1e-5)
     single = figures(*make_run(seeds=1))
     assert single["differences"][0][1]["low"] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lrs": (0.01, 0.05), "seeds": 1, "epochs": 1},
+        {"seeds": 2, "epochs": 1},
+        {"diverged": [(method.label, seed) for method in METHODS for seed in range(3)]},
+    ],
+    ids=["one seed, one epoch, two rates", "one epoch", "all diverged"],
+)
+def test_a_small_or_failed_run_has_a_report(options: dict[str, Any]) -> None:
+    run, rows = make_run(**options)
+    page = visible(build_report(run, rows))
+    for line in summarize(run, rows).sentences:
+        assert str(escape(line)).replace("&nbsp;", " ") in page
+    for word in ("nan", "None", "inf<"):
+        assert word not in page
 
 
 def test_an_unfinished_run_has_a_report() -> None:

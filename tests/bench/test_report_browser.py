@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -32,6 +33,7 @@ FLAGS = [
     "--disable-sync",
     "--window-size=1280,900",
 ]
+pytestmark = pytest.mark.timeout(120)  # a browser that hangs fails
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
 
 Rows = list[dict[str, Any]]
@@ -51,8 +53,12 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield driver
-    driver.quit()
+    try:
+        driver.set_page_load_timeout(30)
+        driver.set_script_timeout(20)
+        yield driver
+    finally:
+        driver.quit()
 
 
 @pytest.fixture
@@ -69,8 +75,8 @@ def page(browser: webdriver.Chrome, rows: Rows, tmp_path: Path) -> Iterator[webd
     browser.get(write_report(tmp_path).as_uri())
     WebDriverWait(browser, 20).until(lambda _: browser.find_element(By.ID, "download").get_attribute("href"))
     yield browser
-    assert browser.get_log("browser") == []  # type: ignore[no-untyped-call]
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert browser.get_log("browser") == []  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture
@@ -88,7 +94,10 @@ def shoot(page: webdriver.Chrome, tmp_path: Path) -> Shoot:
             {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500},
         )
         time.sleep(0.3)  # the plots follow the new size
-        assert page.save_screenshot(str(folder / f"report_{name}.png"))
+        picture = folder / f"report_{name}.png"
+        assert page.save_screenshot(str(picture))
+        with Image.open(picture) as image:
+            assert len(image.convert("RGB").getcolors(2**24) or []) > 100  # not blank: text and curves
 
     return keep
 
@@ -174,6 +183,10 @@ def test_on_a_phone_the_page_does_not_scroll_sideways(page: webdriver.Chrome, sh
     width = page.execute_script("return [innerWidth, document.documentElement.scrollWidth]")
     assert width == [390, 390]
     boxes = page.find_elements(By.CSS_SELECTOR, ".scroll")
+    names = page.execute_script("""const box = document.querySelector(".scroll"), name = box.querySelector("tbody th");
+        const before = name.getBoundingClientRect().x; box.scrollLeft = 150;
+        return [box.scrollLeft, name.getBoundingClientRect().x - before]""")
+    assert names == [150, 0]  # the method stays in sight
     assert any(box.get_property("scrollWidth") > box.get_property("clientWidth") for box in boxes)  # type: ignore[operator]
     shoot("phone")
 

@@ -85,9 +85,9 @@ def test_the_folder_of_another_run_is_refused_with_the_difference(tmp_path: Path
 
 
 def test_two_processes_cannot_hold_one_folder(tmp_path: Path) -> None:
-    with Store(tmp_path / "run").locked():
-        with pytest.raises(InputError, match="in use by another comparison"), Store(tmp_path / "run").locked():
-            pass
+    first, second = Store(tmp_path / "run"), Store(tmp_path / "run")
+    with first.locked(), pytest.raises(InputError, match="in use by another comparison"), second.locked():
+        pass
     with Store(tmp_path / "run").locked():
         pass
 

@@ -1,0 +1,5 @@
+"""`python -m switch_ema` is `sema`."""
+
+from switch_ema.cli import main
+
+main()

@@ -1,0 +1,251 @@
+"""A comparison from start to end: check, plan, train what is not yet trained, write the report."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import subprocess
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from switch_ema.bench.methods import KINDS, Method
+from switch_ema.bench.plan import Trajectory, plan, with_controls
+from switch_ema.bench.results import Row, Store
+from switch_ema.bench.settings import Settings
+from switch_ema.errors import InputError
+from switch_ema.tasks.catalog import check, create
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+    from switch_ema.bench.task import Task
+
+_FREEZING = 0.1
+_log = logging.getLogger(__name__)
+
+
+class Progress(Protocol):
+    """Who is told how a comparison goes on."""
+
+    def begin(self, plan: Sequence[Trajectory], done: int, epochs: int) -> None:
+        """The plan stands; `done` of its trajectories were finished before."""
+
+    def epoch(self, trajectory: Trajectory, epoch: int, rows: Sequence[Row]) -> None:
+        """An epoch has been trained and measured."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a comparison.
+
+    Attributes:
+        report: The report page.
+        writes: Whether this process is the one that writes and speaks (the first of several).
+        trained: Trajectories trained by this call; 0 if there was nothing to do.
+    """
+
+    report: Path
+    writes: bool
+    trained: int
+
+
+def prepare(settings: Settings, out: Path) -> bool:
+    """Refuse everything that can be refused without loading torch.
+
+    Args:
+        settings: What is asked.
+        out: The run folder.
+
+    Returns:
+        Whether the comparison is finished already.
+
+    Raises:
+        InputError: If a name, value, file or folder is wrong.
+    """
+    settings.parsed_methods()
+    check(settings.task, settings.data, settings.model, settings.task_options)
+    return Store(out).check(_asked(settings))
+
+
+def compare(settings: Settings, out: Path, command: str, progress: Progress) -> Outcome:
+    """Run a comparison, or what is left of it.
+
+    Args:
+        settings: What is asked, checked by `prepare`.
+        out: The run folder.
+        command: The command line, for the record.
+        progress: Is told after every epoch.
+
+    Returns:
+        What came of it.
+
+    Raises:
+        InputError: If the data or the folder turn out to be wrong.
+    """
+    from lightning.fabric import Fabric
+
+    from switch_ema.bench.report import write_report
+    from switch_ema.bench.train import Run, run_trajectory
+
+    fabric = Fabric(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        strategy=settings.strategy,
+        precision=settings.precision,
+    )
+    fabric.launch()
+    task = _task(settings, seed=0)
+    steps_per_epoch = _steps_per_epoch(settings, task.num_train, fabric.world_size)
+    methods = settings.parsed_methods()
+    if settings.control:
+        methods = with_controls(methods, settings.epochs, steps_per_epoch)
+    described = [describe(method, settings, steps_per_epoch) for method in methods]
+    trajectories = plan(methods, settings.lr, range(settings.seeds))
+    store = Store(out)
+    with store.locked() if fabric.is_global_zero else nullcontext():
+        if fabric.is_global_zero and not store.run_path.exists():
+            store.begin(
+                {
+                    "command": command,
+                    "started": datetime.now(UTC).isoformat(timespec="seconds"),
+                    "asked": _asked(settings),
+                    "environment": environment(fabric),
+                    "steps_per_epoch": steps_per_epoch,
+                    "metrics": [{"name": m.name, "higher_is_better": m.higher_is_better} for m in task.metrics],
+                    "methods": described,
+                    "trajectories": [_describe_trajectory(trajectory) for trajectory in trajectories],
+                }
+            )
+        fabric.barrier()
+        left = [trajectory for trajectory in trajectories if trajectory.name not in store.done()]
+        progress.begin(trajectories, len(trajectories) - len(left), settings.epochs)
+        for trajectory in left:
+            task = _task(settings, trajectory.seed)
+            run_trajectory(Run(fabric, task, trajectory, settings, steps_per_epoch), store, progress.epoch)
+        report = write_report(out) if fabric.is_global_zero else out / "report.html"
+    return Outcome(report, fabric.is_global_zero, len(left))
+
+
+def _task(settings: Settings, seed: int) -> Task:
+    return create(settings.task, seed=seed, data=settings.data, model=settings.model, options=settings.task_options)
+
+
+def _steps_per_epoch(settings: Settings, num_train: int, world_size: int) -> int:
+    if settings.batch_size % world_size:
+        raise InputError(
+            f"--batch-size {settings.batch_size} cannot be shared by {world_size} devices; write a multiple of it"
+        )
+    steps = num_train // (settings.batch_size * settings.accumulate)
+    if steps == 0:
+        raise InputError(
+            f"--batch-size {settings.batch_size} times --accumulate {settings.accumulate} is more than the "
+            f"{num_train} training examples; write at most --batch-size {max(1, num_train // settings.accumulate)}"
+        )
+    return steps
+
+
+def describe(method: Method, settings: Settings, steps_per_epoch: int) -> dict[str, Any]:
+    """Return what the report needs to know of a method, and say aloud if its switches all but stop training.
+
+    Args:
+        method: The method.
+        settings: For the length of training.
+        steps_per_epoch: Optimizer steps in an epoch.
+
+    Raises:
+        InputError: If an option does not fit the length of training.
+    """
+    texts = method.texts(settings.epochs)
+    retained = method.retained_fraction(settings.epochs, steps_per_epoch)
+    if retained is not None and retained < _FREEZING:
+        from switch_ema.averaging.decay import decay_that_retains
+
+        interval = method.switch_interval(settings.epochs, steps_per_epoch) or 1
+        _log.warning(
+            "%s switches every %d steps and keeps %.1f %% of the progress in between: training all but stands still; "
+            "decay=%g would keep 25 %%",
+            method.label, interval, 100 * retained, decay_that_retains(0.25, interval),
+        )  # fmt: skip
+    return {
+        "label": method.label,
+        "kind": method.kind,
+        "summary": KINDS[method.kind].summary,
+        "options": texts,
+        "switches": method.switches,
+        "passive": not method.switches,
+        "lr_scale": method.lr_scale,
+        "retained_fraction": retained,
+        "switch_every": (texts.get("switch_every") or f"{texts.get('k')} steps") if method.switches else None,
+        "control_for": list(method.control_for),
+    }
+
+
+def environment(fabric: Fabric) -> dict[str, Any]:
+    """Return versions, device and commit, for the record."""
+    import lightning
+    import torch
+
+    import switch_ema
+
+    device = (
+        torch.cuda.get_device_name() if fabric.device.type == "cuda" else platform.processor() or platform.machine()
+    )
+    return {
+        "switch_ema": switch_ema.__version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "lightning": lightning.__version__,
+        "platform": platform.platform(),
+        "device": f"{fabric.device.type}: {device}",
+        "threads": torch.get_num_threads(),
+        "world_size": fabric.world_size,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{len(names)} x {names[0]}" if names else platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """Return the commit of the source tree that this package is run from, if it is run from one."""
+    root = Path(__file__).parents[3]
+    if not (root / ".git").exists():
+        return None
+    try:
+        answer = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            check=False,
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None
+
+
+def _asked(settings: Settings) -> dict[str, Any]:
+    asked = settings.model_dump(mode="json", exclude={"task_options", "methods"})
+    return {**asked, **settings.task_options, "methods": [method.label for method in settings.parsed_methods()]}
+
+
+def _describe_trajectory(trajectory: Trajectory) -> dict[str, Any]:
+    return {
+        "name": trajectory.name,
+        "seed": trajectory.seed,
+        "lr": trajectory.lr,
+        "lr_scale": trajectory.lr_scale,
+        "active": trajectory.active.label if trajectory.active else None,
+        "riders": [method.label for method in trajectory.riders],
+    }

@@ -1,0 +1,171 @@
+"""The report of a comparison: one HTML page that opens offline, a pure function of ``run.json`` and ``rows.jsonl``."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from plotly.offline import get_plotlyjs
+
+from switch_ema.bench import sections
+from switch_ema.bench.figures import figure_data
+from switch_ema.bench.markup import Html, escape, join, script_json, tag
+from switch_ema.bench.results import read_run, write_atomically
+from switch_ema.bench.stats import Results
+from switch_ema.bench.summary import Summary, summarize
+from switch_ema.errors import InputError
+
+POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+HOW_TO_READ = """
+± is the standard deviation over seeds. A difference is the mean over seeds of method minus baseline with the same seed,
+with its 95 % Student t-interval; "better" or "worse" is said only when the interval leaves out zero. One seed gives no
+interval, nor do seeds that all differ by the same amount. Each interval stands alone: of twenty true ties, one would
+show a difference. Learning rates, epochs and controls are chosen on the validation split, values are read on the test
+split. "Best validation epoch" takes each seed's test value at the epoch that is best on validation. "Epochs to the
+baseline's last value" is the first epoch at which a seed is at least as good as the baseline ends. A seed whose last
+value is not finite has diverged; it is in no mean, and is counted.
+"""
+WHY_CONTROL = """
+A switch throws away part of the progress since the last one, which acts like a lower learning rate. The control is
+plain training, or its average, at the learning rate times the share that a switch keeps. If the best of the controls
+does as well, switching itself is not what helped.
+"""
+WHY_BATCHNORM = """
+Averaged weights need BatchNorm statistics of their own. They are averaged along with the weights, or re-estimated by a
+pass over training data; if the second is much better, the averaged ones do not fit.
+"""
+
+
+def write_report(directory: Path) -> Path:
+    """Write ``report.html`` of a run directory, atomically, and return its path.
+
+    Args:
+        directory: A folder with ``run.json`` and ``rows.jsonl``.
+
+    Raises:
+        InputError: A file is missing or damaged, or there is no row yet.
+    """
+    run, rows = read_run(directory)
+    try:
+        page = build_report(run, rows)
+    except InputError as error:
+        raise InputError(f"{directory}: {error}") from None
+    path = directory / "report.html"
+    write_atomically(path, lambda file: file.write(page.encode()))
+    return path
+
+
+def build_report(run: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the report as one HTML page; the same input gives the same page.
+
+    Args:
+        run: Contents of ``run.json``.
+        rows: Contents of ``rows.jsonl``.
+
+    Raises:
+        InputError: There is no row yet.
+    """
+    summary, results = summarize(run, rows), Results.from_rows(run, rows)
+    title = sections.question(run)
+    template = files("switch_ema.bench") / "template"
+    css, script = ((template / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    packed = base64.b64encode(gzip.compress(lines.encode(), mtime=0)).decode()
+    parts = _sections(run, rows, results, summary)
+    links = join(tag("a", name, href=f"#{key}") for key, name, _ in parts)
+    return "\n".join(
+        [
+            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<meta name="color-scheme" content="light dark">',
+            tag("title", f"{title} | Switch EMA"),
+            f"<style>\n{css}</style>\n</head>\n<body>",
+            tag("a", "Skip to the result", class_="skip", href="#result"),
+            tag("header", tag("p", "Switch EMA · comparison", class_="eyebrow"), tag("h1", title),
+                tag("p", sections.facts_line(run, results), class_="muted"),
+                tag("nav", links, aria_label="Sections")),
+            "<main>",
+            *(tag("section", tag("h2", name), body, id=key, tabindex=-1) for key, name, body in parts),
+            "</main>",
+            f'<script id="data" type="application/json">{script_json(figure_data(run, results, summary))}</script>',
+            f'<script id="rows" type="text/plain">{packed}</script>',
+            f"<script>{get_plotlyjs()}</script>",
+            f"<script>\n{script}</script>\n</body>\n</html>\n",
+        ]
+    )  # fmt: skip
+
+
+def _sections(
+    run: Mapping[str, Any], rows: Sequence[object], results: Results, summary: Summary
+) -> list[tuple[str, str, Html]]:
+    """Return key, heading and body of every section that has something to show."""
+    answer = join(tag("p", sentence) for sentence in summary.sentences)
+    how = tag("details", tag("summary", "How to read these numbers"), tag("p", HOW_TO_READ))
+    body = [tag("div", answer, class_="answer"), sections.notes(summary.notes)]
+    parts = [("result", "Result", join([*body, sections.headline(summary, len(results.seeds)), how]))]
+    if summary.verdicts:
+        control = [tag("p", WHY_CONTROL, class_="prose"), sections.controls(summary)]
+        parts.append(("control", "Is it only the learning rate?", join(control)))
+    parts.append(("figures", "During training", _figures(results, summary)))
+    if summary.own_rates:
+        text = "Below each value: the difference to the baseline at the same rate, and its 95 % interval."
+        body = [tag("p", text, class_="prose"), sections.equal_rates(results, summary)]
+        parts.append(("rates", "At equal learning rates", join(body)))
+    parts.append(("averages", "Averages and switches", sections.averages(run, results, summary)))
+    if batchnorm := sections.batchnorm(results, summary):
+        body = [tag("p", WHY_BATCHNORM, class_="prose"), batchnorm]
+        parts.append(("batchnorm", "BatchNorm statistics", join(body)))
+    record = [
+        tag("p", tag("code", run["command"]), class_="command"),
+        tag("h3", "Settings"),
+        sections.settings(run["asked"]),
+        tag("h3", "Environment"),
+        sections.settings({"started": run["started"]} | run["environment"]),
+        tag("h3", "Measurements"),
+        tag("p", tag("a", "Download rows.jsonl", id="download", download="rows.jsonl", class_="button"),
+            tag("span", f"{len(rows)} measurements, one a line", class_="muted")),
+    ]  # fmt: skip
+    return [*parts, ("record", "Settings and data", join(record))]
+
+
+def _figures(results: Results, summary: Summary) -> Html:
+    """Return the controls and the empty frames of the figures; the script fills them."""
+    choices = [
+        tag("fieldset", tag("legend", "Methods shown"), tag("div", id="methods"),
+            tag("button", "Show all", type="button", id="show-all"),
+            tag("button", "Hide all", type="button", id="hide-all")),
+        _select("view", "Measure"),
+    ]  # fmt: skip
+    if summary.own_rates:
+        choices.append(_select("rate", "Learning rate"))
+    name = escape(f"test {results.metric}")
+    band = "Mean over the seeds; the band runs from the lowest to the highest seed."
+    interval = f"Mean paired difference in {name} at fixed points of the budget, with its 95 % interval over seeds."
+    frames = [
+        _frame("curves", "Learning curves", band),
+        _frame("differences", "Difference to the baseline", interval),
+    ]
+    if summary.own_rates:
+        text = f"Last {name} against the learning rate (log scale); the bar runs from the lowest to the highest seed."
+        frames.append(_frame("sensitivity", "Sensitivity to the learning rate", text))
+    return tag("div", tag("div", *choices, class_="rail"), tag("div", *frames, class_="frames"), class_="explore")
+
+
+def _select(key: str, name: str) -> Html:
+    return tag("label", name, tag("select", id=key))
+
+
+def _frame(key: str, title: str, text: str) -> Html:
+    return tag(
+        "figure",
+        tag("figcaption", tag("h3", title), tag("p", text, class_="muted")),
+        tag("div", id=key, class_="plot", role="img", aria_label=f"{title}; the same numbers are in the table below"),
+        tag("details", tag("summary", "The same as a table"),
+            tag("div", id=f"{key}-table", class_="scroll", role="region", aria_label=f"{title}, table", tabindex=0)),
+    )  # fmt: skip

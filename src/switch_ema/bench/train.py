@@ -1,0 +1,224 @@
+"""The training loop: one trajectory, with every method that rides on it measured after each epoch."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from itertools import islice
+from typing import Any, cast
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from switch_ema.averaging.averager import Averager
+from switch_ema.averaging.buffers import has_batchnorm, reestimate_batchnorm
+from switch_ema.bench.optim import build_optimizer, lr_factor
+from switch_ema.bench.plan import Trajectory
+from switch_ema.bench.results import Row, Store, write_atomically
+from switch_ema.bench.settings import Settings
+from switch_ema.bench.stats import budget_points
+from switch_ema.bench.task import Metric, Shard, Split, Task
+from switch_ema.errors import InputError
+
+_BATCHNORM_BATCHES = 64
+_SPLITS: tuple[Split, ...] = ("val", "test")
+_CHECKPOINT_SECONDS = 10.0
+
+
+def derived_seed(seed: int, purpose: str, epoch: int = 0) -> int:
+    """Return a seed for one purpose, so that an epoch draws the same numbers however often training was resumed."""
+    digest = hashlib.blake2b(f"{seed}/{purpose}/{epoch}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1
+
+
+class Run:
+    """One trajectory in training.
+
+    Args:
+        fabric: Devices, precision and processes.
+        task: The problem, made for the trajectory's seed.
+        trajectory: What to train and whom to measure.
+        settings: How to train.
+        steps_per_epoch: Optimizer steps in an epoch.
+    """
+
+    def __init__(
+        self, fabric: Fabric, task: Task, trajectory: Trajectory, settings: Settings, steps_per_epoch: int
+    ) -> None:
+        self.fabric = fabric
+        self.task = task
+        self.trajectory = trajectory
+        self.settings = settings
+        self.steps_per_epoch = steps_per_epoch
+        self.epoch = 0
+        self.seconds = 0.0
+        torch.manual_seed(derived_seed(trajectory.seed, "weights"))
+        module = task.build_model()
+        optimizer = build_optimizer(module, settings)
+        self.model, self.optimizer = fabric.setup(module, optimizer)
+        self.averagers = self._build_averagers(module, optimizer)
+        self.batchnorm = has_batchnorm(module)
+
+    def _build_averagers(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Averager | None]:
+        averagers = {
+            method.label: method.build(module, self.settings.epochs, self.steps_per_epoch)
+            for method in self.trajectory.riders
+        }
+        for averager in averagers.values():
+            if averager is not None:
+                averager.attach(optimizer)
+        return averagers
+
+    def train_epoch(self) -> float:
+        """Train one epoch and return its mean loss."""
+        start = time.monotonic()
+        settings, total = self.settings, self.settings.epochs * self.steps_per_epoch
+        warmup = round((settings.warmup_epochs or 0) * self.steps_per_epoch)
+        torch.manual_seed(derived_seed(self.trajectory.seed, f"dropout{self.fabric.global_rank}", self.epoch))
+        self.model.train()
+        loss_sum = torch.zeros((), device=self.fabric.device)
+        batches = self._batches("batches")
+        for step in range(self.steps_per_epoch):
+            factor = lr_factor(settings.schedule, self.epoch * self.steps_per_epoch + step, total, warmup)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.trajectory.lr * self.trajectory.lr_scale * factor
+            for micro, batch in enumerate(islice(batches, settings.accumulate), start=1):
+                with self.fabric.no_backward_sync(self.model, enabled=micro < settings.accumulate):
+                    loss = self.task.loss(self.model, batch) / settings.accumulate
+                    self.fabric.backward(loss)
+                loss_sum += loss.detach()
+            if settings.clip_norm is not None:
+                self.fabric.clip_gradients(self.model, self.optimizer, max_norm=settings.clip_norm)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        for averager in self.averagers.values():
+            if averager is not None:
+                averager.end_epoch()
+        self.epoch += 1
+        total_loss = self.fabric.all_reduce(loss_sum, reduce_op="mean")
+        self.seconds += time.monotonic() - start
+        return float(cast(Tensor, total_loss)) / self.steps_per_epoch
+
+    def measure(self, train_loss: float) -> list[Row]:
+        """Measure every rider after an epoch: as it is, and at the points of the budget with BatchNorm re-estimated."""
+        rows = [self._row(self.trajectory.riders[0].label, "train", Metric("loss", False), train_loss)]
+        self.model.eval()
+        points = budget_points(self.settings.epochs).values() if self.batchnorm else ()
+        for label, averager in self.averagers.items():
+            if self.trajectory.active is not None and averager is not None:
+                rows.append(self._row(label, "train", None, averager.n_switches))
+            with _kept(self.model), averager.average_parameters() if averager is not None else nullcontext():
+                rows += self._evaluate(label, "")
+                if self.epoch in points:
+                    reestimate_batchnorm(
+                        self.model, islice(self._batches("batchnorm"), _BATCHNORM_BATCHES), self.task.loss
+                    )
+                    rows += self._evaluate(label, "_bn_reestimated")
+        return rows
+
+    def _evaluate(self, label: str, suffix: str) -> list[Row]:
+        rows = []
+        for split in _SPLITS:
+            values = self.task.evaluate(self.model, split, self.fabric.device)
+            rows += [
+                self._row(label, split, Metric(metric.name + suffix, metric.higher_is_better), values[metric.name])
+                for metric in self.task.metrics
+            ]
+        return rows
+
+    def _row(self, label: str, split: str, metric: Metric | None, value: float) -> Row:
+        trajectory, task = self.trajectory, self.task
+        metric_name = metric.name if metric else "n_switches"
+        return Row(
+            task.name, task.data, task.model, label, trajectory.lr, trajectory.seed, self.epoch,
+            self.epoch * self.steps_per_epoch, split, metric_name, value,
+            metric.higher_is_better if metric else None, self.seconds,
+        )  # fmt: skip
+
+    def _batches(self, purpose: str) -> Iterator[Any]:
+        seed = derived_seed(self.trajectory.seed, purpose, self.epoch)
+        shard = Shard(self.fabric.global_rank, self.fabric.world_size)
+        return self.task.train_batches(self.settings.batch_size, seed, self.fabric.device, shard)
+
+    def state(self) -> dict[str, Any]:
+        """Return everything needed to go on after the current epoch."""
+        return {
+            "trajectory": self.trajectory.name,
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+            "averagers": {label: a.state_dict() for label, a in self.averagers.items() if a is not None},
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.epoch, self.seconds = state["epoch"], state["seconds"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        for label, averager in self.averagers.items():
+            if averager is not None:
+                averager.load_state_dict(state["averagers"][label])
+
+
+@contextmanager
+def _kept(model: nn.Module) -> Iterator[None]:
+    """Undo what happens to the model's buffers in the block."""
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)
+
+
+def run_trajectory(run: Run, store: Store, progress: Callable[[Trajectory, int, list[Row]], None]) -> None:
+    """Train a trajectory to its end, from its checkpoint if there is one, writing rows and checkpoints.
+
+    Args:
+        run: The trajectory.
+        store: Where rows and checkpoints go; only the first process writes.
+        progress: Called after every epoch with the new rows.
+    """
+    writes = run.fabric.is_global_zero
+    rows_bytes = _resume(run, store)
+    last_checkpoint = time.monotonic()
+    while run.epoch < run.settings.epochs:
+        rows = run.measure(run.train_epoch())
+        if writes:
+            rows_bytes = store.append(rows)
+        progress(run.trajectory, run.epoch, rows)
+        if writes and run.epoch < run.settings.epochs and time.monotonic() - last_checkpoint >= _CHECKPOINT_SECONDS:
+            state = {**run.state(), "rows_bytes": rows_bytes}
+            write_atomically(store.checkpoint_path, partial(torch.save, state))
+            last_checkpoint = time.monotonic()
+    if writes:
+        store.finish(run.trajectory.name, rows_bytes)
+
+
+def _resume(run: Run, store: Store) -> int:
+    """Load the trajectory's checkpoint if there is one, drop rows beyond it, and return how long the rows are."""
+    rows_bytes = store.settled()
+    if store.checkpoint_path.exists():
+        try:
+            state = torch.load(store.checkpoint_path, map_location=run.fabric.device, weights_only=True)
+            fits = state["trajectory"] == run.trajectory.name
+            if fits:
+                run.load(state)
+                rows_bytes = state["rows_bytes"]
+        except Exception as error:
+            raise InputError(
+                f"{store.checkpoint_path} does not fit this run or is damaged ({type(error).__name__}); "
+                "delete it to start the trajectory anew"
+            ) from error
+    run.fabric.barrier()
+    if run.fabric.is_global_zero:
+        store.rewind(rows_bytes)
+    return rows_bytes
