@@ -311,7 +311,7 @@ class Trainer:
     def step(self) -> None:
         """Take one optimizer step."""
         self.optimizer.zero_grad()
-        loss_of(self.model, batch(self.steps)).backward()  # type: ignore[no-untyped-call]
+        loss_of(self.model, batch(self.steps)).backward()
         self.optimizer.step()
         self.steps += 1
 

@@ -431,7 +431,7 @@ class TestAttach:
         averager = EMA(trainer.model)
         averager.attach(trainer.optimizer)
         for number in range(8):
-            loss_of(trainer.model, batch(number)).backward()  # type: ignore[no-untyped-call]
+            loss_of(trainer.model, batch(number)).backward()
             if number % 4 == 3:
                 trainer.optimizer.step()
                 trainer.optimizer.zero_grad()
@@ -445,7 +445,7 @@ class TestAttach:
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
         for number, bad in enumerate([False, True, False, True, True]):
             optimizer.zero_grad()
-            scaler.scale(loss_of(model, batch(number))).backward()  # type: ignore[no-untyped-call]
+            scaler.scale(loss_of(model, batch(number))).backward()
             if bad:
                 next(p.grad for p in model.parameters() if p.grad is not None).fill_(torch.inf)
             scaler.step(optimizer)

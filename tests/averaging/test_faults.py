@@ -91,7 +91,7 @@ def test_p5_a_write_between_forward_and_backward_is_caught(write: str) -> None:
         with averager.average_parameters():
             pass
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
 
 
 def test_p5_reading_is_no_write() -> None:
@@ -104,7 +104,7 @@ def test_p5_reading_is_no_write() -> None:
     averager.state_dict()
     averager.copy_to(mlp())
     averager.update()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
 
 
 def test_p14_a_copy_that_fails_half_way_restores_the_model(monkeypatch: pytest.MonkeyPatch) -> None:

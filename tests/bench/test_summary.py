@@ -84,6 +84,22 @@ def test_the_second_sentence_tells_how_the_control_does(values: Sequence[float],
     assert [verdict_words(each) for each in summary.verdicts] == [verdict]
 
 
+def test_the_control_of_another_method_counts_as_well() -> None:
+    run, rows = build(
+        {
+            (method, 1.0, seed): same(value + seed / 1000 * (2 if method == "sema" else 1))
+            for method, value in (("baseline", 0.5), ("sema", 0.8), ("lookahead", 0.6), ("own", 0.55), ("other", 0.9))
+            for seed in range(3)
+        },
+        sema={"switches": True},
+        lookahead={"switches": True},
+        own={"control_for": ["sema"]},
+        other={"control_for": ["lookahead"]},
+    )
+    first = summarize(run, rows).verdicts[0]
+    assert (first.method, first.control, first.judgement) == ("sema", "other", "worse")
+
+
 def test_without_a_control_the_sentence_says_what_is_missing() -> None:
     run, rows = build({("baseline", 1.0, 0): same(0.5), ("sema", 1.0, 0): same(0.9)}, sema={"switches": True})
     assert "No learning-rate control was run" in summarize(run, rows).sentences[1]
@@ -199,4 +215,5 @@ def test_a_terminal_gets_lines_that_end_at_words(capsys: pytest.CaptureFixture[s
     print_summary(summary, Console(width=80, force_terminal=True, color_system=None), Path("report.html"))
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
-    assert summary.sentences[0].split() == out.split("leaves")[1].split()[: len(summary.sentences[0].split())]
+    words = " ".join(out.split("\n\n")[1].split())
+    assert words == " ".join([*summary.sentences, *summary.notes, "report: report.html"])

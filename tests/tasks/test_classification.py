@@ -220,7 +220,7 @@ def test_training_learns(model: str) -> None:
             optimizer.zero_grad()
             loss = task.loss(network, batch)
             assert loss.shape == ()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
     assert task.evaluate(network.eval(), "test", CPU)["accuracy"] > 0.7
 

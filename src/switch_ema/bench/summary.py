@@ -166,14 +166,14 @@ class _Words:
 
     def leader(self) -> str:
         """Say who leads. The leader is chosen on validation: the best of many test values would flatter itself."""
-        leader = min(self.table, key=lambda row: validation_rank(self.results, row.label, row.lr))
+        leader = self._leading()
         if leader.test.n == 0:
             return "No method has a finite test value at the last epoch, so there is no result yet."
         start = "With every method at its own best learning rate, " if len(self.results.lrs) > 1 else ""
         end = f"{self._value(leader)} over {count(leader.test.n, 'seed')}"
         if leader.difference is None:
             return f"{start}{leader.label} is best on validation and ends at {end}; no other method is ahead of it."
-        baseline = next(row for row in self.table if row.label == BASELINE)
+        baseline = self._baseline()
         against = f"the baseline's {show_spread(baseline.test, self.decimals)}"
         sentence = f"{start}{leader.label} is best on validation and ends at {end}"
         return f"{sentence}, against {against}: {self._noise(leader.difference)}."
@@ -198,7 +198,8 @@ class _Words:
             f"Against {verdict.method}, {control} "
             + {
                 "better": f"does not do as well: {difference}, so switching gives more than the lower rate it brings.",
-                "unclear": f"does as well: {difference}, so switching shows no gain that a lower rate does not give.",
+                "unclear": f"does as well within the noise: {difference}, so switching shows no gain that a lower rate "
+                "does not give.",
                 "worse": f"does better: {difference}, so the lower rate alone is the better choice.",
                 "unknown": f"cannot be judged: {difference}.",
             }[verdict.judgement]
@@ -212,6 +213,7 @@ class _Words:
             notes.append("One seed: there is no interval, and no difference can be told from noise.")
         elif total < FEW_SEEDS:
             notes.append(f"Intervals over {total} seeds are wide: a real difference may well hide in them.")
+        notes += self._early_stopping()
         for row in self.table:
             of_all = f"of {count(total, 'seed')}"
             if row.diverged:
@@ -227,6 +229,27 @@ class _Words:
                 f"{', '.join(edges)}."
             )
         return notes
+
+    def _leading(self) -> MethodRow:
+        return min(self.table, key=lambda row: validation_rank(self.results, row.label, row.lr))
+
+    def _baseline(self) -> MethodRow:
+        return next(row for row in self.table if row.label == BASELINE)
+
+    def _early_stopping(self) -> list[str]:
+        """Warn where the leader's gain at the last epoch is gone once both stop at their best validation epoch."""
+        leader, baseline = self._leading(), self._baseline()
+        ours, theirs = leader.best_validation.mean, baseline.best_validation.mean
+        if leader.difference is None or leader.difference.mean is None or ours is None or theirs is None:
+            return []
+        sign = 1 if self.results.higher_is_better else -1
+        if not sign * leader.difference.mean > 0 >= sign * (ours - theirs):
+            return []
+        return [
+            f"Stopped at each seed's best epoch on validation instead, {leader.label} is not ahead of the baseline: "
+            f"test {self.results.metric} {show_spread(leader.best_validation, self.decimals)} against "
+            f"{show_spread(baseline.best_validation, self.decimals)}."
+        ]
 
     def _value(self, row: MethodRow) -> str:
         return f"test {self.results.metric} {show_spread(row.test, self.decimals)}"

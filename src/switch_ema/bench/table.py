@@ -2,40 +2,72 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from switch_ema.bench.summary import MethodRow, Summary
 from switch_ema.bench.wording import show_interval, show_spread, signed
 
+GAP = "  "
+
 
 def print_summary(summary: Summary, console: Console, report: Path) -> None:
     """Print what came out: the table, what it means, and where the report lies.
+
+    Nothing is cut off: where the table is wider than the console, labels go on in a second line.
 
     Args:
         summary: The outcome.
         console: Where to print.
         report: The report page.
     """
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("method", overflow="fold")
-    rate = ["own best lr"] if summary.own_rates else []
-    for head in (*rate, f"test {summary.metric}", "− baseline", "95 % interval", "kept"):
-        table.add_column(head, justify="right", no_wrap=True)
-    for row in summary.rows:
-        table.add_row(escape(row.label), *_cells(row, summary), style="dim" if row.control_for else None)
-    console.print(table)
+
+    def say(text: str, style: str = "", *, whole: bool = False) -> None:
+        # a pipe gets one line for each sentence, a terminal lines that end at words
+        console.print(Text(text, style), soft_wrap=whole or not console.is_terminal, highlight=False)
+
+    for line, style in _table(summary, console.width):
+        say(line, style, whole=True)
     legend = "kept: share of the progress that a switch keeps"
     if any(row.control_for for row in summary.rows):
         legend += "; rows with lr_scale are learning-rate controls: they train at the rate that switches leave"
-    console.print(legend, highlight=False, soft_wrap=True, style="dim")
-    console.print()
+    say(legend, "dim")
+    say("")
     for text in (*summary.sentences, *summary.notes):
-        console.print(escape(text), highlight=False, soft_wrap=True)
-    console.print(f"report: {escape(str(report))}", highlight=False, soft_wrap=True)
+        say(text)
+    say(f"report: {report}", whole=True)
+
+
+def _table(summary: Summary, width: int) -> list[tuple[str, str]]:
+    """Return the lines of the table with their styles."""
+    head = ["own lr"] * summary.own_rates + [f"test {summary.metric}", "− baseline", "95 % interval", "kept"]
+    rows = [_cells(row, summary) for row in summary.rows]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    labels = [_fold(row.label, width - sum(widths) - len(GAP) * len(widths)) for row in summary.rows]
+    first = max(len(line) for label in [["method"], *labels] for line in label)
+
+    def line(label: str, cells: list[str]) -> str:
+        right = (cell.rjust(size) for cell, size in zip(cells, widths, strict=True))
+        return GAP.join([label.ljust(first), *right]).rstrip()
+
+    lines = [(line("method", head), "bold")]
+    for row, label, cells in zip(summary.rows, labels, rows, strict=True):
+        style = "dim" if row.control_for else ""
+        lines += [(line(label[0], cells), style), *((more, style) for more in label[1:])]
+    return lines
+
+
+def _fold(label: str, width: int) -> list[str]:
+    """Cut a label between its options into lines of at most `width`; a single option stays whole."""
+    lines = [""]
+    for part in re.split(r"(?<=[:, ])", label):
+        if lines[-1].strip() and len(lines[-1]) + len(part.rstrip()) > width:
+            lines.append(" ")
+        lines[-1] += part
+    return [line.rstrip() for line in lines]
 
 
 def _cells(row: MethodRow, summary: Summary) -> list[str]:

@@ -15,10 +15,10 @@ Split = Literal["val", "test"]
 
 @dataclass(frozen=True)
 class Metric:
-    """A number measured on a split: its name in the rows, and which way is better."""
+    """A number measured on a split: its name in the rows, and which way is better; `None` where neither is."""
 
     name: str
-    higher_is_better: bool
+    higher_is_better: bool | None
 
 
 @dataclass(frozen=True)

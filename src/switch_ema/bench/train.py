@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from typing import Any, cast
@@ -110,8 +110,8 @@ class Run:
         points = budget_points(self.settings.epochs).values() if self.batchnorm else ()
         for label, averager in self.averagers.items():
             if self.trajectory.active is not None and averager is not None:
-                rows.append(self._row(label, "train", None, averager.n_switches))
-            with _kept(self.model), averager.average_parameters() if averager is not None else nullcontext():
+                rows.append(self._row(label, "train", Metric("n_switches", None), averager.n_switches))
+            with _kept(self.model) if averager is None else averager.average_parameters():
                 rows += self._evaluate(label, "")
                 if self.epoch in points:
                     reestimate_batchnorm(
@@ -130,13 +130,11 @@ class Run:
             ]
         return rows
 
-    def _row(self, label: str, split: str, metric: Metric | None, value: float) -> Row:
+    def _row(self, label: str, split: str, metric: Metric, value: float) -> Row:
         trajectory, task = self.trajectory, self.task
-        metric_name = metric.name if metric else "n_switches"
         return Row(
             task.name, task.data, task.model, label, trajectory.lr, trajectory.seed, self.epoch,
-            self.epoch * self.steps_per_epoch, split, metric_name, value,
-            metric.higher_is_better if metric else None, self.seconds,
+            self.epoch * self.steps_per_epoch, split, metric.name, value, metric.higher_is_better, self.seconds,
         )  # fmt: skip
 
     def _batches(self, purpose: str) -> Iterator[Any]:
