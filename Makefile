@@ -12,7 +12,7 @@ help:  ## List the targets
 
 # The demo's network is small: one thread is nearly as fast as two, and does not mind a busy machine.
 demo: $(READY)  ## Compare averaging methods on digits with 40 % wrong labels, and write a report
-	@OMP_NUM_THREADS=1 $(BIN)/sema compare classification --data digits --label-noise 0.4 --epochs 20 --seeds 3 --control --out runs/demo \
+	@OMP_NUM_THREADS=1 $(BIN)/sema compare classification --data digits --label-noise 0.4 --epochs 15 --seeds 3 --control --out runs/demo \
 	  --methods 'baseline,ema:decay=0.9,ema:decay=0.98,sema:decay=0.98,sema:decay=0.999,swa,lookahead'
 
 test: $(READY)  ## Run the tests

@@ -30,8 +30,11 @@ MAY_IMPORT = {
     "__init__": {"averaging"},
     "__main__": {"cli"},
 }
-MAY_LOAD = {"averaging/snapshots.py": {"safetensors"}}  # optional libraries, inside functions
-STANDARD_LIBRARY_ONLY = {"averaging/decay.py", "averaging/trigger.py"}
+MAY_LOAD = {
+    "averaging/safefile.py": {"safetensors"},
+    "averaging/snapshots.py": {"safetensors"},
+}  # optional libraries, inside functions
+STANDARD_LIBRARY_ONLY = {"averaging/decay.py", "averaging/files.py", "averaging/trigger.py"}
 OPTIONAL = {
     *("lightning", "lightning_fabric", "numpy", "pandas", "pyarrow", "pydantic", "plotly", "rich", "safetensors"),
     *("scipy", "sklearn", "timm", "torchmetrics", "torchvision", "transformers", "typer", "yaml"),

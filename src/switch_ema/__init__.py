@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from switch_ema.averaging.averager import Averager as Averager
     from switch_ema.averaging.buffers import reestimate_batchnorm as reestimate_batchnorm
+    from switch_ema.averaging.checkpoints import load_averaged as load_averaged
+    from switch_ema.averaging.checkpoints import save_averaged as save_averaged
+    from switch_ema.averaging.merge import average_checkpoints as average_checkpoints
     from switch_ema.averaging.methods import EMA as EMA
     from switch_ema.averaging.methods import LAWA as LAWA
     from switch_ema.averaging.methods import SWA as SWA
     from switch_ema.averaging.methods import Lookahead as Lookahead
     from switch_ema.averaging.methods import PowerEMA as PowerEMA
     from switch_ema.averaging.methods import SwitchEMA as SwitchEMA
+    from switch_ema.averaging.posthoc import PostHocEMA as PostHocEMA
     from switch_ema.averaging.trigger import Every as Every
 
 __version__ = "0.1.0"
@@ -24,12 +28,16 @@ __version__ = "0.1.0"
 _HOME = {
     "Averager": "averager",
     "reestimate_batchnorm": "buffers",
+    "load_averaged": "checkpoints",
+    "save_averaged": "checkpoints",
+    "average_checkpoints": "merge",
     "EMA": "methods",
     "SwitchEMA": "methods",
     "SWA": "methods",
     "Lookahead": "methods",
     "LAWA": "methods",
     "PowerEMA": "methods",
+    "PostHocEMA": "posthoc",
     "Every": "trigger",
 }
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604

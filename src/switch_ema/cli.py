@@ -293,8 +293,10 @@ def _numbers(option: str, text: str | None) -> list[float] | None:
 
 
 def _tail(text: str | None) -> tuple[int, int] | Literal["saved"] | None:
-    if text is None or text == "saved":
-        return text
+    if text is None:
+        return None
+    if text == "saved":
+        return "saved"
     try:
         a, b = map(int, text.split(","))
     except ValueError:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from switch_ema.bench.results import Row, Store, read_run, write_atomically
+from switch_ema.bench.results import Row, Store, read_run
 from switch_ema.errors import InputError
 
 ASKED = {"task": "t", "epochs": 2}
@@ -33,20 +33,6 @@ def test_a_row_is_a_line_of_json_with_the_documented_fields() -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_is_written_as_null(value: float) -> None:
     assert json.loads(row(value).line(), parse_constant=pytest.fail)["value"] is None
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_text("old")
-
-    def fail(file: object) -> None:
-        file.write(b"half")  # type: ignore[attr-defined]
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, fail)
-    assert [p.name for p in tmp_path.iterdir()] == ["file"]
-    assert path.read_text() == "old"
 
 
 def test_rows_beyond_the_settled_part_are_dropped(tmp_path: Path) -> None:

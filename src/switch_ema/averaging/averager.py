@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from switch_ema.averaging.averages import Averages
 from switch_ema.averaging.decay import decay_that_retains
 from switch_ema.averaging.fold import Fold
-from switch_ema.averaging.slots import Slot, differences, find_slots, plain_names, reshard, write
+from switch_ema.averaging.slots import Slot, find_slots, plain_names, reshard, write, write_all
 from switch_ema.averaging.state import AveragerState, Counters
 from switch_ema.averaging.trigger import Clock, Every
 
@@ -218,17 +218,7 @@ class Averager:
         targets: Mapping[str, Slot] = find_slots(model, use_buffers=self._use_buffers)
         if targets.keys() != sources.keys():
             targets, sources = plain_names(targets), plain_names(sources)
-        if names := differences(targets, sources):
-            raise ValueError(
-                f"the model does not have the tensors of the average ({names}); pass a model of the same structure"
-            )
-        for name, slot in targets.items():
-            if slot.is_parameter and slot.tensor.shape != sources[name].shape:
-                raise ValueError(
-                    f"{name!r} has shape {tuple(slot.tensor.shape)}, its average {tuple(sources[name].shape)}; "
-                    "pass a model of the same structure"
-                )
-        write(targets, sources)
+        write_all(targets, sources)
 
     def averaged_state_dict(self) -> dict[str, Any]:
         """Return what `model.state_dict()` would be with the average in the model, in the model's types, as copies.

@@ -182,6 +182,59 @@ def from_window(window: float) -> float:
     return 1 - 1 / window
 
 
+def sigma_rel_from_gamma(gamma: float) -> float:
+    """Return how wide a power function is: the standard deviation of its profile as a part of training.
+
+    `sqrt(gamma + 1) / ((gamma + 2) * sqrt(gamma + 3))`.
+
+    Args:
+        gamma: Exponent of the power function, at least 0.
+
+    Raises:
+        ValueError: If gamma is below 0 or not finite.
+
+    Example:
+        >>> round(sigma_rel_from_gamma(6.94), 4), round(sigma_rel_from_gamma(16.97), 4)
+        (0.1, 0.05)
+
+    References:
+        Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models", arXiv 2312.02696,
+        2024 (Section 3.1).
+    """
+    gamma = PowerFunction(gamma).gamma
+    return math.sqrt((gamma + 1) / (gamma + 3)) / (gamma + 2)
+
+
+def gamma_from_sigma_rel(sigma_rel: float) -> float:
+    """Return the exponent of the power function whose profile has this standard deviation.
+
+    The largest root of `gamma^3 + 7 gamma^2 + (16 - s) gamma + (12 - s) = 0` with `s = 1 / sigma_rel^2`.
+
+    Args:
+        sigma_rel: Standard deviation as a part of training, above 0 and at most `1 / sqrt(12)` = 0.2887 (gamma 0, the
+            plain mean).
+
+    Raises:
+        ValueError: If `sigma_rel` is out of its range.
+
+    Example:
+        >>> round(gamma_from_sigma_rel(0.1), 2), round(gamma_from_sigma_rel(0.05), 2)
+        (6.94, 16.97)
+    """
+    number = isinstance(sigma_rel, (int, float)) and not isinstance(sigma_rel, bool)
+    if not number or not 0 < sigma_rel <= 12**-0.5 or 1 / sigma_rel == math.inf:
+        raise ValueError(
+            "sigma_rel is the width of the average as a part of training, above 0 and at most 0.2886 (1/sqrt(12), the "
+            f"plain mean), got {sigma_rel!r}; write e.g. 0.1"
+        )
+    # in u = sigma_rel * gamma, which stays near 1; convex from the root on, so that Newton's steps go down to it
+    s, u, last = sigma_rel, 1.0, math.inf
+    while u < last:
+        value = ((u + 7 * s) * u + 16 * s * s - 1) * u + 12 * s**3 - s
+        last, u = u, u - value / ((3 * u + 14 * s) * u + 16 * s * s - 1)
+    return max(0.0, u / s)
+
+
 def retained_fraction(decay: float, updates: int) -> float:
     """Return the share of an interval's steady progress that survives a switch at its end.
 

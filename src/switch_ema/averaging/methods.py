@@ -241,6 +241,11 @@ def PowerEMA(
     Example:
         >>> averager = PowerEMA(nn.Linear(2, 1), gamma=6.94)
 
+        By the width of the average, as a part of training:
+
+        >>> from switch_ema.averaging.decay import gamma_from_sigma_rel
+        >>> averager = PowerEMA(nn.Linear(2, 1), gamma=gamma_from_sigma_rel(0.1))
+
     References:
         Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models", arXiv 2312.02696, 2024.
     """

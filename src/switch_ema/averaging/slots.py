@@ -101,6 +101,29 @@ def write(slots: Mapping[str, Slot], sources: Mapping[str, Tensor]) -> None:
             slot.holder[slot.key] = source.detach().to(device=slot.tensor.device, dtype=slot.tensor.dtype, copy=True)
 
 
+def write_all(targets: Mapping[str, Slot], sources: Mapping[str, Tensor]) -> None:
+    """Copy tensors into a model's own, in place, if each of them has its counterpart.
+
+    Args:
+        targets: All targets by name.
+        sources: All sources by name.
+
+    Raises:
+        ValueError: If names or shapes do not fit; nothing is copied then.
+    """
+    if names := differences(targets, sources):
+        raise ValueError(
+            f"the model does not have the tensors of the average ({names}); pass a model of the same structure"
+        )
+    for name, slot in targets.items():
+        if slot.is_parameter and slot.tensor.shape != sources[name].shape:
+            raise ValueError(
+                f"{name!r} has shape {tuple(slot.tensor.shape)}, its average {tuple(sources[name].shape)}; "
+                "pass a model of the same structure"
+            )
+    write(targets, sources)
+
+
 def reshard(model: nn.Module) -> None:
     """Bring fully sharded modules (FSDP2) back to their shards; a forward pass alone leaves some of them whole.
 

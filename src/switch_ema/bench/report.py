@@ -12,10 +12,11 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
+from switch_ema.averaging.files import write_atomically
 from switch_ema.bench import sections
 from switch_ema.bench.figures import figure_data
 from switch_ema.bench.markup import Html, escape, join, script_json, tag
-from switch_ema.bench.results import read_run, write_atomically
+from switch_ema.bench.results import read_run
 from switch_ema.bench.stats import Results
 from switch_ema.bench.summary import Summary, summarize
 from switch_ema.errors import InputError

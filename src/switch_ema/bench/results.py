@@ -10,13 +10,13 @@ import fcntl
 import json
 import math
 import os
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from switch_ema.averaging.files import write_atomically
 from switch_ema.errors import InputError
 
 FORMAT = 1
@@ -62,30 +62,6 @@ class Row:
         if self.value is not None and not math.isfinite(self.value):
             fields["value"] = None
         return json.dumps(fields) + "\n"
-
-
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file so that a reader finds the old one or the whole new one, also after a crash.
-
-    Args:
-        path: The file.
-        write: Writes the content.
-    """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from switch_ema.averaging.averager import Averager
 from switch_ema.averaging.buffers import has_batchnorm, reestimate_batchnorm
+from switch_ema.averaging.files import write_atomically
 from switch_ema.bench.optim import build_optimizer, lr_factor
 from switch_ema.bench.plan import Trajectory
-from switch_ema.bench.results import Row, Store, write_atomically
+from switch_ema.bench.results import Row, Store
 from switch_ema.bench.settings import Settings
 from switch_ema.bench.stats import budget_points
 from switch_ema.bench.task import Metric, Shard, Split, Task

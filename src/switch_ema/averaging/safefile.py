@@ -1,0 +1,194 @@
+"""Safetensors files read a block at a time and checked against their checksum; nothing in them is ever unpickled.
+
+The `safetensors` package checks a file's header (lengths, offsets, types); the data is then read here in small blocks
+rather than mapped, so that memory does not grow with the size of the file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self, final
+
+import torch
+from torch import Tensor
+
+from switch_ema.averaging import safewriter
+from switch_ema.averaging.files import Checksum
+from switch_ema.averaging.safewriter import ABOUT, CODES, DTYPES, FORMAT, Entry, in_order
+
+_CURE = "use an undamaged copy, or save it again"
+
+
+@final
+class SafeFile:
+    """A safetensors file opened for reading; a context manager.
+
+    Args:
+        path: The file.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+        ImportError: If the `safetensors` package is missing.
+        ValueError: If it is no whole safetensors file; the message names it, the reason and the cure.
+
+    Attributes:
+        path: The file.
+        entries: Type and shape of every tensor by name, also of those that share the data of another one.
+        aliases: Names that share the data of another one, and whose.
+        about: What `write_safetensors` was told about the file; `None` if it was written by something else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("rb", buffering=0)
+        try:
+            self.entries, self._starts, self.about = self._read_header()
+            self.aliases = self._read_aliases()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    @property
+    def files(self) -> list[Path]:
+        """The file, in a list."""
+        return [self.path]
+
+    def blocks(self, name: str) -> Iterator[Tensor]:
+        """Yield a tensor in flat blocks of `BLOCK` elements and a rest."""
+        dtype = self.entries[name].dtype
+        for data in self._bytes(self.aliases.get(name, name)):
+            yield torch.frombuffer(data, dtype=torch.uint8).view(dtype)
+
+    def verify(self, into: dict[str, Tensor] | None = None) -> dict[str, Any]:
+        """Read all of a file that has a checksum, and compare.
+
+        Args:
+            into: Where to put the tensors, tied ones once; `None` for nowhere. They are to be trusted only after the
+                method has returned.
+
+        Returns:
+            What the file says about itself.
+
+        Raises:
+            ValueError: If the file has no checksum, or another one than its content.
+        """
+        if self.about is None:
+            raise self.refusal(
+                "has no checksum, so it was not written by this library or its header is damaged",
+                "read a file of another library with safetensors.torch.load_file",
+            )
+        about = {key: value for key, value in self.about.items() if key != "checksum"}
+        checksum = Checksum(about)
+        for name in in_order({name: self.entries[name] for name in self._starts}):
+            entry = self.entries[name]
+            checksum.add_tensor(name, CODES[entry.dtype], entry.shape)
+            flat = None if into is None else torch.empty(entry.size, dtype=entry.dtype)
+            start = 0
+            for data in self._bytes(name):
+                checksum.add_bytes(data)
+                if flat is not None:
+                    block = torch.frombuffer(data, dtype=torch.uint8).view(entry.dtype)
+                    flat[start : start + len(block)] = block
+                    start += len(block)
+            if into is not None and flat is not None:
+                into[name] = flat.view(entry.shape)
+        if checksum.hexdigest() != self.about.get("checksum"):
+            raise self.refusal("does not match its checksum: the content was changed or damaged", _CURE)
+        return dict(self.about)
+
+    def refusal(self, reason: str, cure: str) -> ValueError:
+        """Return the error that names the file, the reason and the cure."""
+        return ValueError(f"{self.path} {reason}; {cure}")
+
+    def _bytes(self, name: str) -> Iterator[bytearray]:
+        entry = self.entries[name]
+        start, left = self._starts[name], entry.nbytes
+        while left:
+            data = bytearray(min(left, safewriter.BLOCK * entry.dtype.itemsize))
+            self._file.seek(start)
+            if _read_into(self._file, data) < len(data):
+                raise self.refusal("is cut short", _CURE)
+            yield data
+            start, left = start + len(data), left - len(data)
+
+    def _read_header(self) -> tuple[dict[str, Entry], dict[str, int], dict[str, Any] | None]:
+        first = self._file.read(8)
+        safe_open, error_type = _library()
+        try:
+            with safe_open(str(self.path), framework="pt") as file:
+                metadata = file.metadata() or {}
+                parts = [(name, file.get_slice(name)) for name in file.offset_keys()]
+                found = [(name, part.get_dtype(), tuple(part.get_shape())) for name, part in parts]
+        except (error_type, ValueError, OverflowError) as error:
+            is_header = int.from_bytes(first, "little") <= self.path.stat().st_size
+            if first.startswith((b"PK", b"\x80")) and not is_header:
+                raise self.refusal(
+                    "is a pickle or torch file, which is not opened as safetensors",
+                    "name a .safetensors file, or give a torch checkpoint its ending .pt",
+                ) from None
+            reason = " ".join(str(error).split())
+            raise self.refusal(f"is no whole safetensors file ({reason})", _CURE) from None
+        entries, starts = {}, {}
+        start = 8 + int.from_bytes(first, "little")  # the package has checked that tensors follow without gaps
+        for name, code, shape in found:
+            if code not in DTYPES:
+                raise self.refusal(f"holds {name!r} of type {code}, which torch cannot hold", "convert it first")
+            entries[name], starts[name] = Entry(DTYPES[code], shape), start
+            start += entries[name].nbytes
+        return entries, starts, self._read_about(metadata)
+
+    def _read_about(self, metadata: Mapping[str, str]) -> dict[str, Any] | None:
+        if ABOUT not in metadata:
+            return None
+        try:
+            about = json.loads(metadata[ABOUT])
+            if not isinstance(about, dict):
+                raise TypeError
+        except (ValueError, TypeError, RecursionError):
+            raise self.refusal("has damaged metadata", _CURE) from None
+        if about.get("format") != FORMAT:
+            raise self.refusal(
+                f"has format {about.get('format')!r}, this version reads {FORMAT}",
+                "update switch-ema" if isinstance(about.get("format"), int) else _CURE,
+            )
+        return about
+
+    def _read_aliases(self) -> dict[str, str]:
+        aliases = (self.about or {}).get("aliases", {})
+        known = isinstance(aliases, dict) and all(
+            alias not in self._starts and isinstance(name, str) and name in self._starts
+            for alias, name in aliases.items()
+        )
+        if not known:
+            raise self.refusal("names tied tensors that it does not hold", _CURE)
+        self.entries.update({alias: self.entries[name] for alias, name in aliases.items()})
+        return dict(aliases)
+
+
+def _read_into(file: Any, data: bytearray) -> int:
+    view, done = memoryview(data), 0
+    while done < len(data) and (count := file.readinto(view[done:])):
+        done += count
+    return done
+
+
+def _library() -> tuple[Any, type[Exception]]:
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError:
+        raise ImportError(
+            'reading safetensors files needs the safetensors package; run: pip install "switch-ema[files]"'
+        ) from None
+    return safe_open, SafetensorError
