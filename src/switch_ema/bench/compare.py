@@ -191,9 +191,7 @@ def environment(fabric: Fabric) -> dict[str, Any]:
 
     import switch_ema
 
-    device = (
-        torch.cuda.get_device_name() if fabric.device.type == "cuda" else platform.processor() or platform.machine()
-    )
+    device = torch.cuda.get_device_name() if fabric.device.type == "cuda" else _processor()
     return {
         "switch_ema": switch_ema.__version__,
         "commit": _commit(),
