@@ -130,6 +130,22 @@ def test_refusals_and_help_do_not_load_torch() -> None:
     assert answer.returncode == 0, answer.stderr
 
 
+@pytest.mark.parametrize("missing", ["typer", "lightning", "sklearn"])
+def test_a_missing_package_is_named_with_the_line_that_installs_it(tmp_path: Path, missing: str) -> None:
+    code = (
+        "import sys\n"
+        f"sys.modules[{missing!r}] = None\n"
+        f"sys.argv = ['sema', *{[str(a) for a in compare(*SMALL, '--out', tmp_path / 'x')]!r}]\n"
+        "from switch_ema.__main__ import main\n"
+        "main()\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert answer.returncode == 2, answer.stderr
+    last = answer.stderr.splitlines()[-1]
+    assert last.startswith(f"sema: {missing}")
+    assert last.endswith('is not installed; run: pip install "switch-ema[bench]"')
+
+
 def test_a_comparison_from_start_to_end(sema: Sema, tmp_path: Path) -> None:
     command = compare(*SMALL, "--methods", "ema:decay=0.8,sema:decay=0.8", "--control", "--out", tmp_path / "x")
     answer = sema(*command)
