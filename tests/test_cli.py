@@ -165,6 +165,10 @@ def test_a_comparison_from_start_to_end(sema: Sema, tmp_path: Path) -> None:
     assert "nothing to do" in again.err
     assert again.out == answer.out
 
+    (tmp_path / "x" / "report.html").unlink()  # as if killed after the last epoch
+    assert sema(*command).out == answer.out
+    assert (tmp_path / "x" / "report.html").exists()
+
     other = sema(*command, "--lr", "0.1")
     assert other.code == 2
     assert "holds another comparison (lr: [0.05] there, [0.1] asked); choose another --out" in other.err

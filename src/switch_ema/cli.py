@@ -129,6 +129,10 @@ def compare(
     finished = prepare(settings, folder)
     messages = Console(stderr=True)
     if finished:
+        if not (folder / "report.html").exists():
+            from switch_ema.bench.report import write_report
+
+            write_report(folder)
         messages.print(f"nothing to do: {folder} holds this comparison, finished", highlight=False, soft_wrap=True)
         _show(folder, as_json)
         return
