@@ -531,6 +531,17 @@ class TestOptimizerState:
         trainer.step()
         assert trainer.optimizer.state_dict()["state"]
 
+    def test_reset_leaves_parameters_of_other_models_alone(self) -> None:
+        model, other = mlp(), mlp()
+        optimizer = torch.optim.SGD([*model.parameters(), *other.parameters()], lr=0.1, momentum=0.9)
+        averager = SwitchEMA(model, decay=0.5, optimizer_state="reset", switch_every=1)
+        averager.attach(optimizer)
+        for parameter in (*model.parameters(), *other.parameters()):
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+        assert averager.n_switches == 1
+        assert {id(parameter) for parameter in optimizer.state} == {id(parameter) for parameter in other.parameters()}
+
     def test_reset_needs_an_attached_optimizer(self) -> None:
         averager = SwitchEMA(mlp(), decay=0.5, optimizer_state="reset")
         averager.update()

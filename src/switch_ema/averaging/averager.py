@@ -172,7 +172,8 @@ class Averager:
             self._take(now)
         self._averages.write_to_model()
         if self._reset_optimizer and self._handle is not None:
-            self._handle.optimizer.state.clear()
+            for slot in self._averages.slots.values():
+                self._handle.optimizer.state.pop(slot.tensor, None)
         interval, behind = now - self._count.switched, self._count.lag + now - self._count.taken
         self._count.n_switches += 1
         self._count.switched, self._count.lag = now, 0.0
