@@ -174,6 +174,18 @@ def test_a_comparison_from_start_to_end(sema: Sema, tmp_path: Path) -> None:
     assert "holds another comparison (lr: [0.05] there, [0.1] asked); choose another --out" in other.err
 
 
+def test_a_switch_that_freezes_training_is_said_before_training(
+    sema: Sema, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    methods = "sema:decay=0.99,switch_every=3 steps,lookahead:alpha=0.05,sema:decay=0.5"
+    assert sema(*compare(*SMALL, "--methods", methods, "--out", tmp_path / "x")).code == 0
+    decay, alpha = (record.getMessage() for record in caplog.records if "stands still" in record.getMessage())
+    assert decay.startswith("sema:decay=0.99,switch_every=3 steps: a switch every 3 steps keeps 2.0 %")
+    assert "would keep 25 %" in decay
+    assert "would keep 25 %" not in alpha
+    assert "alpha in Lookahead" in alpha
+
+
 def test_json_is_one_object_for_machines(sema: Sema, tmp_path: Path) -> None:
     answer = sema(*compare(*SMALL, "--methods", "ema:decay=0.8", "--out", tmp_path / "x", "--json"))
     result = json.loads(answer.out)

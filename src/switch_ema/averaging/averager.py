@@ -13,13 +13,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from switch_ema.averaging.averages import Averages
-from switch_ema.averaging.decay import decay_that_retains
+from switch_ema.averaging.decay import FREEZING, decay_that_retains
 from switch_ema.averaging.fold import Fold
 from switch_ema.averaging.slots import Slot, find_slots, plain_names, reshard, write, write_all
 from switch_ema.averaging.state import AveragerState, Counters
 from switch_ema.averaging.trigger import Clock, Every
 
-_FREEZING = 0.1  # a switch that keeps less than this share of the progress all but stops training
 _SENSIBLE = 0.25
 
 
@@ -362,7 +361,7 @@ class Averager:
             self._warn_if_freezing(self.retained_fraction(interval), interval)
 
     def _warn_if_freezing(self, retained: float, interval: int) -> None:
-        if self._warned or retained >= _FREEZING:
+        if self._warned or retained >= FREEZING:
             return
         self._warned = True
         advice = "give the new weights a larger share at each update (alpha in Lookahead)"

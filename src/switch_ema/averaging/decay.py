@@ -15,6 +15,9 @@ from typing import Protocol
 
 from switch_ema.averaging.trigger import Duration
 
+FREEZING = 0.1
+"""A switch that keeps less than this share of the progress all but stops training."""
+
 
 class DecayRule(Protocol):
     """A function from the count so far to the share of the old average kept, in [0, 1]."""

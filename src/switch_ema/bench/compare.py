@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 import subprocess
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from switch_ema.bench.task import Task
 
-_FREEZING = 0.1
 _log = logging.getLogger(__name__)
 
 
@@ -149,7 +149,7 @@ def _steps_per_epoch(settings: Settings, num_train: int, world_size: int) -> int
 
 
 def describe(method: Method, settings: Settings, steps_per_epoch: int) -> dict[str, Any]:
-    """Return what the report needs to know of a method, and say aloud if its switches all but stop training.
+    """Return what the report needs to know of a method, and say aloud what its averager warns of.
 
     Args:
         method: The method.
@@ -161,15 +161,11 @@ def describe(method: Method, settings: Settings, steps_per_epoch: int) -> dict[s
     """
     texts = method.texts(settings.epochs)
     retained = method.retained_fraction(settings.epochs, steps_per_epoch)
-    if retained is not None and retained < _FREEZING:
-        from switch_ema.averaging.decay import decay_that_retains
-
-        interval = method.switch_interval(settings.epochs, steps_per_epoch) or 1
-        _log.warning(
-            "%s switches every %d steps and keeps %.1f %% of the progress in between: training all but stands still; "
-            "decay=%g would keep 25 %%",
-            method.label, interval, 100 * retained, decay_that_retains(0.25, interval),
-        )  # fmt: skip
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        method.probe(settings.epochs, steps_per_epoch)
+    for warning in caught:
+        _log.warning("%s: %s", method.label, warning.message)
     return {
         "label": method.label,
         "kind": method.kind,

@@ -177,6 +177,16 @@ class Method:
             raise InputError(f"method {self.label!r}: {error}") from None
         return averager
 
+    def probe(self, epochs: int, steps_per_epoch: int) -> Averager | None:
+        """Make its averager for a model of one weight, to see what it would do and warn of.
+
+        Raises:
+            InputError: If an option does not fit the length of training.
+        """
+        from torch import nn
+
+        return self.build(nn.Linear(1, 1), epochs, steps_per_epoch)
+
     def switch_interval(self, epochs: int, steps_per_epoch: int) -> int | None:
         """Return the steps from one switch to the next; `None` if it never switches."""
         if not self.switches:
@@ -191,11 +201,9 @@ class Method:
         Raises:
             InputError: If an option does not fit the length of training.
         """
-        from torch import nn
-
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the plan says it in its own words
-            averager = self.build(nn.Linear(1, 1), epochs, steps_per_epoch)
+            warnings.simplefilter("ignore")  # said once, where the method is described
+            averager = self.probe(epochs, steps_per_epoch)
         interval = self.switch_interval(epochs, steps_per_epoch)
         return averager.retained_fraction(interval) if averager and interval else None
 

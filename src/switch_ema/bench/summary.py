@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from switch_ema.averaging.decay import FREEZING
 from switch_ema.bench.stats import (
     BASELINE,
     Difference,
@@ -24,7 +25,6 @@ from switch_ema.bench.stats import (
 from switch_ema.bench.wording import count, decimals_for, show_difference, show_spread
 from switch_ema.errors import InputError
 
-LOW_RETAINED = 0.1
 FEW_SEEDS = 5
 
 
@@ -221,7 +221,7 @@ class _Words:
                 notes.append(f"{row.label}: {row.diverged} {of_all} diverged; {rest}.")
             if row.unfinished:
                 notes.append(f"{row.label}: {row.unfinished} {of_all} did not get to epoch {self.results.epochs} yet.")
-            if row.retained_fraction is not None and row.retained_fraction < LOW_RETAINED:
+            if row.retained_fraction is not None and row.retained_fraction < FREEZING:
                 notes.append(f"{row.label}: a switch keeps only {row.retained_fraction:.1%} of an interval's progress.")
         if edges := [row.label for row in self.table if row.at_edge]:
             notes.append(
