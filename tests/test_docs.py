@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 import re
 import runpy
 import shlex
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from switch_ema.bench import compare as bench
 from tests.conftest import Sema
@@ -26,12 +29,10 @@ def blocks(language: str) -> list[tuple[str, str]]:
     return found
 
 
-def commands() -> list[str]:
+def commands(*starts: str) -> list[str]:
     text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES).replace("\\\n", " ")
     lines = (line.strip().removeprefix("$ ").removeprefix(".venv/bin/") for line in text.splitlines())
-    return sorted(
-        {line.split("  #")[0] for line in lines if line.startswith(("sema compare ", "sema list", "sema report"))}
-    )
+    return sorted({line.split("  #")[0] for line in lines if line.startswith(starts or "sema ")})
 
 
 @pytest.mark.parametrize(("place", "code"), blocks("python"), ids=[place for place, _ in blocks("python")])
@@ -40,7 +41,7 @@ def test_snippets_run(place: str, code: str, tmp_path: Path, monkeypatch: pytest
     exec(compile(code, place, "exec"), {"__name__": "__main__"})
 
 
-@pytest.mark.parametrize("command", commands())
+@pytest.mark.parametrize("command", commands("sema compare ", "sema list", "sema report"))
 def test_commands_are_understood(sema: Sema, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class UnderstoodError(Exception):
         pass
@@ -59,6 +60,26 @@ def test_commands_are_understood(sema: Sema, command: str, tmp_path: Path, monke
             sema(*words)
     elif words[0] == "list":
         assert sema(*words).code == 0
+
+
+@pytest.mark.parametrize("command", commands("sema average "))
+def test_averages_of_files_are_made(sema: Sema, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(command)[1:]
+    output = words[words.index("-o") + 1]
+    inputs = [word for word in words if Path(word).suffix in (".pt", ".safetensors") and word != output]
+    assert inputs
+    for path in (Path(word.replace("*", f"{i:02}")) for word in inputs for i in range(12 if "*" in word else 1)):
+        path.parent.mkdir(exist_ok=True)
+        (save_file if path.suffix == ".safetensors" else torch.save)({"weight": torch.randn(3)}, str(path))
+    expanded = [sorted(glob.glob(word)) if word in inputs else [word] for word in words]  # as the shell does
+    answer = sema(*(word for part in expanded for word in part))
+    assert (answer.code, answer.err) == (0, "")
+    assert load_file(output).keys() == {"weight"}
+
+
+def test_every_command_is_tried() -> None:
+    assert commands() == commands("sema compare ", "sema list", "sema report", "sema average ")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)

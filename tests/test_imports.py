@@ -31,8 +31,8 @@ MAY_IMPORT = {
     "__main__": {"cli"},
 }
 MAY_LOAD = {
+    "averaging/fused.py": {"triton"},
     "averaging/safefile.py": {"safetensors"},
-    "averaging/snapshots.py": {"safetensors"},
 }  # optional libraries, inside functions
 STANDARD_LIBRARY_ONLY = {"averaging/decay.py", "averaging/files.py", "averaging/trigger.py"}
 OPTIONAL = {
@@ -121,7 +121,7 @@ def test_the_check_can_fail(path: str, code: str) -> None:
 @pytest.mark.parametrize(
     ("path", "code"),
     [
-        ("averaging/snapshots.py", "import safetensors.torch\nfrom switch_ema import __version__"),
+        ("averaging/safefile.py", "import safetensors.torch\nfrom switch_ema import __version__"),
         ("averaging/fold.py", "from switch_ema.averaging.decay import DecayRule"),
         ("averaging/fold.py", "from . import tensors\nimport math, torch.nn"),
         ("tasks/classification.py", "from switch_ema.bench.task import Metric\nimport timm"),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from switch_ema.averaging.buffers import reestimate_batchnorm as reestimate_batchnorm
     from switch_ema.averaging.checkpoints import load_averaged as load_averaged
     from switch_ema.averaging.checkpoints import save_averaged as save_averaged
+    from switch_ema.averaging.group import AveragerGroup as AveragerGroup
     from switch_ema.averaging.merge import average_checkpoints as average_checkpoints
     from switch_ema.averaging.methods import EMA as EMA
     from switch_ema.averaging.methods import LAWA as LAWA
@@ -30,6 +31,7 @@ _HOME = {
     "reestimate_batchnorm": "buffers",
     "load_averaged": "checkpoints",
     "save_averaged": "checkpoints",
+    "AveragerGroup": "group",
     "average_checkpoints": "merge",
     "EMA": "methods",
     "SwitchEMA": "methods",

@@ -268,9 +268,66 @@ class MixedTypes(nn.Module):
         return out
 
 
+class ChannelsLast(nn.Module):
+    """A convolution whose weight lies in memory in another order than its dimensions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 3, 2)
+        self.conv.weight.data = self.conv.weight.data.to(memory_format=torch.channels_last)
+        self.fc = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc(self.conv(x.view(len(x), 1, 2, 2)).flatten(1))
+        return out
+
+
+class Gaps(nn.Module):
+    """Weights that are every second column of a larger tensor, and one that is transposed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Parameter(torch.randn(WIDTH, 6)[:, ::2])
+        self.second = nn.Parameter(torch.randn(2, 3).t())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.first @ self.second
+
+
+class Quantized(nn.Module):
+    """A frozen layer in whole numbers below a trained one, as adapters are trained on quantized models."""
+
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.adapter = nn.Linear(WIDTH, 2)
+        packed = nn.Parameter(torch.randint(-8, 8, (WIDTH, WIDTH), dtype=torch.int8), requires_grad=False)
+        self.base = nn.ParameterList([packed])
+        self.register_buffer("scale", torch.tensor(0.1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.adapter(x @ (self.base[0] * self.scale))
+        return out
+
+
+class LargeBeside(nn.Module):
+    """A weight that is larger than what is worked on at once beside small ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Parameter(0.1 * torch.randn(9000, WIDTH, dtype=torch.bfloat16))
+        self.fc = nn.Linear(WIDTH, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc(x.float() + self.embed[: len(x)].float())
+        return out
+
+
 CASES = {
     "float32": Case(mlp),
     "bfloat16": Case(lambda: mlp(torch.bfloat16)),
+    "float16": Case(lambda: mlp(torch.float16)),
     "float64": Case(lambda: mlp(torch.float64)),
     "mixed-types": Case(MixedTypes),
     "batchnorm": Case(batchnorm, frozenset({"1.num_batches_tracked"})),
@@ -288,6 +345,10 @@ CASES = {
     "non-persistent": Case(NonPersistent),
     "odd-sizes": Case(OddSizes),
     "complex": Case(Complex),
+    "channels-last": Case(ChannelsLast),
+    "gaps": Case(Gaps),
+    "quantized": Case(Quantized),
+    "large": Case(LargeBeside),
 }
 
 Event = Literal["step", "epoch"]

@@ -16,9 +16,9 @@ Weights = dict[str, Tensor]
 
 
 def exact(model: nn.Module) -> Weights:
-    """Read a model in double precision: parameters (tied ones once) and saved buffers."""
+    """Read a model in double precision: parameters (tied ones once) but for whole numbers, and saved buffers."""
     saved = model.state_dict().keys()
-    named: dict[str, Tensor] = dict(model.named_parameters())
+    named: dict[str, Tensor] = {n: p for n, p in model.named_parameters() if p.is_floating_point() or p.is_complex()}
     named |= {name: buffer for name, buffer in model.named_buffers() if name in saved}
     return {name: _exact(tensor) for name, tensor in named.items()}
 

@@ -131,7 +131,7 @@ def test_the_file_says_what_made_it(tmp_path: Path) -> None:
     assert about["decay"] == 0.7
     assert about["version"] == switch_ema.__version__
     assert about["format"] == 1
-    assert len(about["checksum"]) == 64
+    assert len(about["checksum"]) == len(about["header_checksum"]) == 64
     save_averaged(trained(mlp(), SWA), tmp_path / "a.safetensors")
     assert load_averaged(tmp_path / "a.safetensors", mlp())["decay"] is None
 
@@ -345,9 +345,17 @@ def _of_the_future(data: bytes) -> bytes:
 
 
 def _tied_to_nothing(data: bytes) -> bytes:
+    """Tie a name to one that is not there, and make the checksum of the header right."""
     header, body = header_of(data)
     about = json.loads(header["__metadata__"]["switch_ema"]) | {"aliases": {"a": "b"}}
-    header["__metadata__"]["switch_ema"] = json.dumps(about)
+    checksums = {name: about.pop(name) for name in safewriter.CHECKSUMS}
+    entries = {
+        name: safewriter.Entry(safewriter.DTYPES[told["dtype"]], tuple(told["shape"]))
+        for name, told in header.items()
+        if name != "__metadata__"
+    }
+    checksums["header_checksum"] = safewriter.header_checksum(about, entries)
+    header["__metadata__"]["switch_ema"] = json.dumps(about | checksums)
     return file_of(header, body)
 
 

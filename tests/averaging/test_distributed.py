@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,12 @@ from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_mo
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
-from torch.multiprocessing.spawn import spawn
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 
-from switch_ema import LAWA, SwitchEMA
+from switch_ema import EMA, LAWA, AveragerGroup, SwitchEMA
 from switch_ema.averaging.averager import Averager
 
 STEPS = 7
@@ -77,29 +77,6 @@ def expected(make: Callable[[nn.Module], Averager], steps: int = STEPS) -> dict[
     return averager.averaged_state_dict()
 
 
-def _start(rank: int, size: int, folder: str, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    torch.set_num_threads(1)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=size)
-    try:
-        work(*arguments)
-    finally:
-        dist.destroy_process_group()
-
-
-@pytest.fixture
-def processes(tmp_path: Path) -> Callable[..., None]:
-    """Run a function in several processes; an exception in one of them fails the test."""
-    runs = iter(range(100))
-
-    def call(size: int, work: Callable[..., None], *arguments: Any) -> None:
-        folder = tmp_path / f"processes{next(runs)}"
-        folder.mkdir()
-        spawn(_start, args=(size, str(folder), work, arguments), nprocs=size)
-
-    return call
-
-
 def _sharded_equals_whole(make: Callable[[nn.Module], Averager]) -> None:
     model = shard(network())
     averager = make(model)
@@ -141,14 +118,16 @@ def _no_communication() -> None:
 
         return call
 
-    for name in ("all_gather_into_tensor", "all_reduce", "broadcast", "reduce_scatter_tensor", "all_to_all"):
-        setattr(dist, name, counted(name, getattr(dist, name)))
-    for _ in range(4):
-        averager.update()
-    averager.switch()
-    with averager.average_parameters():
-        pass
-    averager.state_dict()
+    names = ("all_gather_into_tensor", "all_reduce", "broadcast", "reduce_scatter_tensor", "all_to_all")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in names:
+            patch.setattr(dist, name, counted(name, getattr(dist, name)))
+        for _ in range(4):
+            averager.update()
+        averager.switch()
+        with averager.average_parameters():
+            pass
+        averager.state_dict()
     assert calls == []
 
 
@@ -228,3 +207,92 @@ def test_a_distributed_checkpoint_goes_on_with_another_number_of_processes(
     processes(2, _save, folder)
     for size in (1, 3, 4):
         processes(size, _go_on, folder)
+
+
+def _tensor_parallel() -> None:
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3))
+    whole_model = copy.deepcopy(model)
+    whole_averager = switch_ema(whole_model)
+    parallelize_module(model, mesh, {"0": ColwiseParallel(), "2": RowwiseParallel()})
+    averager = switch_ema(model)
+    train(model, averager, 0, STEPS)
+    train(whole_model, whole_averager, 0, STEPS)
+    averages = averager.state_dict()["averages"]
+    assert averages["0.weight"].to_local().shape[0] == 4, "the average is not sharded"
+    wanted = whole_averager.state_dict()["averages"]
+    torch.testing.assert_close(whole(averages), wanted, atol=1e-6, rtol=1e-6)
+    x = torch.ones(2, 5)
+    with averager.average_parameters():
+        swapped = model(x)
+    torch.testing.assert_close(averager.functional_call(x), swapped)
+    torch.testing.assert_close(swapped, whole_averager.functional_call(x), atol=1e-6, rtol=1e-6)
+
+
+def test_tensor_parallel_averages_are_sharded_and_equal_the_whole(processes: Callable[..., None]) -> None:
+    processes(2, _tensor_parallel)
+
+
+def _options_on_shards() -> None:
+    model = shard(without_norm())
+    group = AveragerGroup(
+        EMA(model, 0.5), EMA(model, 0.9), EMA(model, 0.5, dtype=torch.bfloat16), EMA(model, 0.5, parameters="0.*")
+    )
+    skipping = EMA(model, 0.5, skip_nonfinite=True)
+    start = {name: p.detach().clone() for name, p in whole(dict(model.named_parameters())).items()}
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(1)
+    group.update()
+    for averager, share, tolerance in zip(group.averagers, (0.5, 0.1, 0.5, 0.5), (1e-6, 1e-6, 1e-2, 1e-6), strict=True):
+        averages = averager.state_dict()["averages"]
+        assert all(isinstance(average, DTensor) for average in averages.values())
+        wanted = {name: start[name] + share for name in averages}
+        found = {name: average.float() for name, average in whole(averages).items()}
+        torch.testing.assert_close(found, wanted, atol=tolerance, rtol=tolerance)
+    assert set(group.averagers[3].state_dict()["averages"]) == {"0.weight", "0.bias"}
+    with torch.no_grad():
+        local = model.get_parameter("0.weight").to_local()  # type: ignore[attr-defined]
+        local.fill_(torch.nan)  # in each process's own shard
+    skipping.update()
+    assert skipping.n_skipped == 1
+    assert all(average.isfinite().all() for average in whole(skipping.state_dict()["averages"]).values())
+    with pytest.raises(RuntimeError, match=r"functional_call\(\) cannot run a fully sharded model"):
+        group.averagers[0].functional_call(torch.ones(2, 5))
+
+
+def test_options_and_groups_work_on_shards(processes: Callable[..., None]) -> None:
+    processes(2, _options_on_shards)
+
+
+def _sharding_comes_first() -> None:
+    model = without_norm()
+    averager = EMA(model)
+    shard(model)
+    with pytest.raises(RuntimeError, match=r"sharded after the averager was made"):
+        averager.update()
+    whole_state = EMA(without_norm(), 0.5).state_dict()
+    averager = EMA(model, 0.5)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.zero_()
+    averager.update()
+    averager.load_state_dict(whole_state)  # of one process: each takes its shards of it
+    torch.testing.assert_close(whole(averager.state_dict()["averages"]), whole_state["averages"], atol=0, rtol=0)
+
+
+def test_a_model_is_sharded_before_it_is_averaged_and_takes_the_state_of_one_process(
+    processes: Callable[..., None],
+) -> None:
+    processes(2, _sharding_comes_first)
+
+
+def _old_sharding() -> None:
+    with pytest.raises(ValueError, match=r"FSDP1.*fully_shard"):
+        EMA(FullyShardedDataParallel(without_norm(), device_id=torch.device("cpu")))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_old_way_of_sharding_is_refused(processes: Callable[..., None]) -> None:
+    processes(2, _old_sharding)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import switch_ema
 from switch_ema import SWA, average_checkpoints, load_averaged, save_averaged
-from switch_ema.averaging import safewriter
+from switch_ema.averaging import safewriter, sources
 from switch_ema.averaging.merge import ema_weights, recipe_weights
 from tests.conftest import Sema
 
@@ -488,6 +488,14 @@ def test_a_shard_is_not_replaced_by_the_average() -> None:
     folder = sharded(state(), "folder")
     with pytest.raises(ValueError, match=r"model-0\.safetensors is one of the inputs"):
         average_checkpoints([folder, folder], folder / "model-0.safetensors", force=True)
+
+
+def test_a_sharded_tensor_in_a_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such files need a process group to be read; a plain tensor stands in for one here."""
+    monkeypatch.setattr(sources, "is_sharded", lambda tensor: True)
+    torch.save(state(), "a.pt")
+    with pytest.raises(ValueError, match=r"a\.pt: tensor 'fc.weight' is sharded; gather it with \.full_tensor\(\)"):
+        average_checkpoints(["a.pt", "a.pt"], "out.safetensors")
 
 
 def test_one_name_is_no_list_of_names() -> None:

@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal, final
+from typing import Any, Literal, Unpack, final
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from switch_ema.averaging.attach import Handle, attach
 from switch_ema.averaging.averages import Averages
-from switch_ema.averaging.decay import FREEZING, decay_that_retains
+from switch_ema.averaging.cuda import SideStreams
 from switch_ema.averaging.fold import Fold
-from switch_ema.averaging.slots import Slot, find_slots, plain_names, reshard, write, write_all
+from switch_ema.averaging.options import AverageOptions, Options
+from switch_ema.averaging.retention import planned_interval, retained_fraction, warn_of_freezing
+from switch_ema.averaging.slots import Slot, all_slots, find_slots, is_fully_sharded, plain_names, write_all
 from switch_ema.averaging.state import AveragerState, Counters
+from switch_ema.averaging.swap import swapped_in
 from switch_ema.averaging.trigger import Clock, Every
-
-_SENSIBLE = 0.25
-
-
-@final
-class Handle:
-    """What `attach` returns; `remove()` detaches the averager from the optimizer again."""
-
-    def __init__(self, averager: Averager, optimizer: Optimizer) -> None:
-        self.optimizer = optimizer
-        self._averager = averager
-        self._hook = optimizer.register_step_post_hook(lambda *_: averager.update())
-
-    def remove(self) -> None:
-        """Stop updating after the optimizer's steps; harmless if done before."""
-        self._hook.remove()
-        self._averager._forget(self)
 
 
 @final
@@ -49,13 +36,14 @@ class Averager:
         fold: How the weights enter the average.
         update: When the weights are folded in.
         switch: When the average is copied into the model; `None` for never.
-        use_buffers: Average float buffers (BatchNorm statistics) and copy the others; if false, buffers are left alone.
         optimizer_state: At a switch, `"keep"` the optimizer's momenta (as in the paper) or `"reset"` them.
         steps_per_epoch: Optimizer steps in an epoch; needed only where a trigger fires inside an epoch.
+        options: Which tensors are averaged, and where and in which type averages are kept: see `AverageOptions`.
 
     Raises:
         TypeError: If the model is no module.
-        ValueError: If the model has no (initialised) parameters, or a trigger needs `steps_per_epoch`.
+        ValueError: If the model has no (initialised) parameters, one that cannot be averaged, or a trigger needs
+            `steps_per_epoch`.
 
     References:
         Li et al., "Switch EMA: A Free Lunch for Better Flatness and Sharpness", arXiv 2402.09240, 2024.
@@ -68,9 +56,9 @@ class Averager:
         update: Every,
         switch: Every | None = None,
         *,
-        use_buffers: bool = True,
         optimizer_state: Literal["keep", "reset"] = "keep",
         steps_per_epoch: int | None = None,
+        **options: Unpack[AverageOptions],
     ) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model is a torch.nn.Module, got {type(model).__name__}; pass the model itself")
@@ -90,15 +78,32 @@ class Averager:
         self._fold = fold
         self._update = update
         self._switch = switch
-        self._use_buffers = use_buffers
+        self._options = Options(**options)
         self._reset_optimizer = optimizer_state == "reset"
         self._clock = Clock(steps_per_epoch=steps_per_epoch)
         self._count = Counters(taken=update.start, switched=update.start)
-        self._averages = Averages(model, use_buffers=use_buffers)
+        self._averages = Averages(model, self._options)
         self._handle: Handle | None = None
         self._swapped = False
-        self._warned = False
-        self._warn_as_planned()
+        interval = planned_interval(switch, update, steps_per_epoch)
+        self._warned = interval > 0 and warn_of_freezing(
+            self.retained_fraction(interval), interval, fold, update, stacklevel=4
+        )
+
+    @property
+    def model(self) -> nn.Module:
+        """The model that is averaged."""
+        return self._model
+
+    @property
+    def fold(self) -> Fold:
+        """How the weights enter the average."""
+        return self._fold
+
+    @property
+    def switches(self) -> bool:
+        """Whether the average is ever copied into the model by itself."""
+        return self._switch is not None
 
     @property
     def n_averaged(self) -> int:
@@ -110,12 +115,20 @@ class Averager:
         """Switches so far."""
         return self._count.n_switches
 
+    @property
+    def n_skipped(self) -> int:
+        """Updates that `skip_nonfinite` left out so far; they are counted in `n_averaged` too."""
+        return self._averages.n_skipped
+
     def update(self) -> None:
         """Count a completed optimizer step, and update or switch if it is time; call it after `optimizer.step()`.
 
         Raises:
             RuntimeError: If the averaged weights are swapped in.
         """
+        if torch.compiler.is_compiling():  # counting is no work for a graph
+            torch.compiler.disable(self.update)()
+            return
         self._refuse_while_swapped("update()")
         self._tick(self._clock.next_step())
 
@@ -129,29 +142,31 @@ class Averager:
         self._averages.check()
         self._tick(self._clock.next_epoch())
 
-    def attach(self, optimizer: Optimizer) -> Handle:
+    def attach(self, *optimizers: Optimizer, overlap: bool = False) -> Handle:
         """Call `update()` after each step of the optimizer; a step that a GradScaler skips is no step.
 
         Args:
-            optimizer: The optimizer that trains the model. With several optimizers attach the one that steps last.
+            optimizers: The optimizer that trains the model. Of several, the one that steps last in each step of
+                training comes last.
+            overlap: On CUDA, update while the next forward and backward pass run. Between optimizer steps nothing else
+                may then change the parameters.
 
         Returns:
             A handle whose `remove()` detaches.
 
         Raises:
             RuntimeError: If an optimizer is attached already.
-            ValueError: If the optimizer holds none of the model's parameters.
+            ValueError: If no optimizer is given, or none holds one of the model's parameters.
         """
-        if self._handle is not None:
-            raise RuntimeError(
-                "an optimizer is attached already; call remove() on the handle that attach() returned first"
-            )
-        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        if held.isdisjoint(id(slot.tensor) for slot in self._averages.slots.values()):
-            raise ValueError(
-                "the optimizer holds none of the averaged model's parameters; attach the one that trains it"
-            )
-        self._handle = Handle(self, optimizer)
+        side = SideStreams() if overlap else None
+        self._handle = attach(
+            self._handle,
+            optimizers,
+            [slot.tensor for slot in self._averages.slots.values()],
+            before=side.join if side else None,
+            after=self.update,
+        )
+        self._averages.side = side
         return self._handle
 
     def switch(self) -> None:
@@ -164,47 +179,87 @@ class Averager:
         self._refuse_while_swapped("switch()")
         if not self._can_switch():
             raise RuntimeError("nothing is averaged yet; switch() needs an update() before it")
-        if self._reset_optimizer and self._handle is None:
+        if self._reset_optimizer and (self._handle is None or not self._handle.is_attached):
             raise RuntimeError("optimizer_state='reset' needs the optimizer; call attach(optimizer) first")
         now = self._now()
         if self._is_pending(now):
             self._take(now)
         self._averages.write_to_model()
         if self._reset_optimizer and self._handle is not None:
-            for slot in self._averages.slots.values():
-                self._handle.optimizer.state.pop(slot.tensor, None)
+            self._handle.reset(slot.tensor for slot in self._averages.slots.values())
         interval, behind = now - self._count.switched, self._count.lag + now - self._count.taken
         self._count.n_switches += 1
         self._count.switched, self._count.lag = now, 0.0
-        if interval:
-            self._warn_if_freezing(1 - behind / interval, interval)
+        if interval and not self._warned:
+            self._warned = warn_of_freezing(1 - behind / interval, interval, self._fold, self._update, stacklevel=3)
 
     @contextmanager
-    def average_parameters(self) -> Iterator[None]:
+    def average_parameters(self, *, exchange: bool | None = None) -> Iterator[None]:
         """Put the averaged weights and buffers into the model for the length of a `with` block.
 
-        The model's own weights and buffers come back afterwards, also after an exception, whatever was done to them.
-        Inside, `update`, `switch`, `state_dict` and a second `average_parameters` are refused.
+        The model's own weights and buffers come back afterwards, also after an exception, whatever was done to them;
+        the average is as before too. Parameters that are not averaged are left alone. Inside, `update`, `switch`, `state_dict` and a second `average_parameters` are
+        refused.
+
+        Args:
+            exchange: Whether parameters may take over the average's memory (copied when something writes to it), so
+                that nothing is copied. By default on the CPU only: a CUDA graph knows the weights by their address.
 
         Raises:
             RuntimeError: If the averaged weights are in already, or the model's tensors are not those it had.
         """
         self._refuse_while_swapped("average_parameters()")
         self._averages.check()
-        slots = self._averages.slots if self._use_buffers else find_slots(self._model, use_buffers=True)
-        own = {name: slot.tensor.detach().clone() for name, slot in slots.items()}
+        slots = dict(self._averages.slots)
+        if not self._options.use_buffers:  # evaluation may change buffers all the same
+            every = find_slots(self._model, use_buffers=True)
+            slots.update((name, slot) for name, slot in every.items() if not slot.is_parameter)
+        averages = self._averages.tensors if self.n_averaged else {}
         self._swapped = True
         try:
-            if self.n_averaged:
-                self._averages.write_to_model()
-            yield
+            with swapped_in(self._model, slots, averages, self._averages.lend(exchange) if averages else {}):
+                yield
         finally:
-            reshard(self._model)
-            write(slots, own)
             self._swapped = False
+
+    def functional_call(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the model with the averaged weights and buffers, without touching it.
+
+        Nothing is swapped, so that training may go on beside it. Of weights in another type than their average a copy
+        is made.
+
+        Args:
+            args: What the model's `forward` takes.
+            kwargs: The same, by name.
+
+        Returns:
+            What the model's `forward` returns.
+
+        Raises:
+            RuntimeError: If the averaged weights are swapped in, the model's tensors are not those it had, or the model
+                is fully sharded (FSDP2).
+        """
+        self._refuse_while_swapped("functional_call()")
+        if any(map(is_fully_sharded, self._model.modules())):
+            raise RuntimeError(
+                "functional_call() cannot run a fully sharded model (FSDP2), which gathers its own weights; "
+                "use average_parameters()"
+            )
+        current, slots = self._current(), self._averages.slots
+        averages = {id(slot.tensor): (slot, current[name]) for name, slot in slots.items()}
+        tensors = {}
+        for name, slot in all_slots(self._model):  # tied tensors under each of their names
+            if id(slot.holder[slot.key]) in averages:
+                known, average = averages[id(slot.tensor)]
+                # in training a forward pass writes to buffers
+                copied = average.detach().to(known.tensor.device, known.tensor.dtype, copy=not known.is_parameter)
+                tensors[name] = copied
+        return torch.func.functional_call(self._model, tensors, args, kwargs, tie_weights=False)
 
     def copy_to(self, model: nn.Module) -> None:
         """Copy the average into a model of the same structure, such as one to export; the averaged model is left alone.
+
+        Parameters that are not averaged are copied as they are.
 
         Args:
             model: The target; parts of names that wrappers put in (compile, DDP, FSDP) do not matter.
@@ -214,8 +269,10 @@ class Averager:
             ValueError: If names or shapes do not fit; nothing is copied then.
         """
         self._refuse_while_swapped("copy_to()")
-        sources: Mapping[str, Tensor] = self._current()
-        targets: Mapping[str, Slot] = find_slots(model, use_buffers=self._use_buffers)
+        current, use_buffers = self._current(), self._options.use_buffers
+        own = find_slots(self._model, use_buffers=use_buffers)
+        sources: Mapping[str, Tensor] = {name: current.get(name, slot.tensor) for name, slot in own.items()}
+        targets: Mapping[str, Slot] = find_slots(model, use_buffers=use_buffers)
         if targets.keys() != sources.keys():
             targets, sources = plain_names(targets), plain_names(sources)
         write_all(targets, sources)
@@ -249,14 +306,20 @@ class Averager:
         """
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise ValueError(f"steps is a whole number of at least 1, got {steps!r}")
-        lag, last, every, taken = 0.0, 0, int(self._update.n), self._count.taken - self._update.start
-        ends = [*range(every, steps + 1, every)]
-        if self._fold.per_unit and steps % every:
-            ends.append(steps)
-        for i, end in enumerate(ends):
-            lag = self._fold.lag(lag, self.n_averaged + i, taken + last, end - last)
-            last = end
-        return 1 - (lag + steps - last) / steps
+        taken = self._count.taken - self._update.start
+        return retained_fraction(self._fold, int(self._update.n), steps, n=self.n_averaged, taken=taken)
+
+    def refresh(self) -> None:
+        """Take the model's tensors as they are now, after parameters were added, removed or reshaped.
+
+        New parameters (adapters that were put in late) and reshaped ones start with their present value as average,
+        those that are gone are dropped, and the others go on.
+
+        Raises:
+            RuntimeError: If the averaged weights are swapped in.
+        """
+        self._refuse_while_swapped("refresh()")
+        self._averages.refresh()
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything needed to go on: averages, snapshots, all counters. Tensors are not copied.
@@ -265,12 +328,11 @@ class Averager:
             RuntimeError: If the averaged weights are swapped in (the model would be saved with the wrong weights).
         """
         self._refuse_while_swapped("state_dict()")
-        clock = self._clock
         return AveragerState(
             made_of=self._made_of(),
-            counters=replace(self._count, steps=clock.steps, epochs=clock.epochs, step_in_epoch=clock.step_in_epoch),
-            averages=dict(self._averages.tensors),
-            snapshots=[dict(zip(self._averages.averaged_names, s, strict=True)) for s in self._fold.snapshots()],
+            counters=replace(self._count, n_skipped=self.n_skipped, clock=self._clock),
+            averages=dict(plain_names(self._averages.tensors)),
+            snapshots=[dict(plain_names(snapshot)) for snapshot in self._fold.snapshots()],
         ).to_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -285,26 +347,38 @@ class Averager:
         """
         self._refuse_while_swapped("load_state_dict()")
         loaded = AveragerState.from_dict(state)
-        names = self._averages.averaged_names
-        loaded.check(self._made_of(), self._averages.tensors, names)
-        self._averages.load(loaded.averages)
-        self._fold.restore([[s[name] for name in names] for s in loaded.snapshots])
-        self._count = replace(loaded.counters)
-        self._clock = Clock(
-            self._count.steps, self._count.epochs, self._count.step_in_epoch, self._clock.steps_per_epoch
+        names = plain_names({name: name for name in self._averages.tensors})
+        averaged = set(self._averages.averaged_names)
+        loaded.check(
+            self._made_of(),
+            plain_names(self._averages.tensors),
+            [plain for plain, name in names.items() if name in averaged],
         )
+        self._averages.load({names[plain]: average for plain, average in loaded.averages.items()})
+        self._averages.n_skipped = loaded.counters.n_skipped
+        self._fold.restore([{names[plain]: t for plain, t in snapshot.items()} for snapshot in loaded.snapshots])
+        self._count = loaded.counters
+        self._clock = replace(loaded.counters.clock, steps_per_epoch=self._clock.steps_per_epoch)
 
     def __repr__(self) -> str:
         when = f", switch every {self._switch}" if self._switch else ""
         return f"Averager({self._fold}, update every {self._update}{when}, n_averaged={self.n_averaged})"
 
     def _tick(self, after: Clock) -> None:
+        before = self._clock
+        if self._advance(after):
+            self._take(self._now())
+        self._switch_if_due(before)
+
+    def _advance(self, after: Clock) -> bool:
+        """Let time pass; return whether the average is to be updated."""
         before, self._clock = self._clock, after
         if self._update.starts(before, after):
-            self._averages.restart()
-        if self._update.fires(before, after):
-            self._take(self._now())
-        if self._switch is not None and self._switch.fires(before, after) and self._can_switch():
+            self._averages.copy_()
+        return self._update.fires(before, after)
+
+    def _switch_if_due(self, before: Clock) -> None:
+        if self._switch is not None and self._switch.fires(before, self._clock) and self._can_switch():
             self.switch()
 
     def _now(self) -> int:
@@ -317,14 +391,23 @@ class Averager:
     def _can_switch(self) -> bool:
         return self.n_averaged > 0 or self._is_pending(self._now())
 
+    def _share(self, now: int) -> float | None:
+        """Return the share that the weights, as they are now, get in the average."""
+        taken = self._count.taken
+        return self._fold.share(self.n_averaged, taken - self._update.start, now - taken)
+
     def _take(self, now: int) -> None:
         """Fold the weights, as they are now, into the average."""
+        share = self._share(now)
+        if share is None:
+            self._averages.mean_(self._fold)
+        else:
+            self._averages.lerp_(share, seed=self.n_averaged)
+        self._count_update(now)
+
+    def _count_update(self, now: int) -> None:
         count = self._count
-        taken, elapsed = count.taken - self._update.start, now - count.taken
-        self._averages.take(
-            lambda averages, values: self._fold.fold(averages, values, count.n_averaged, taken, elapsed)
-        )
-        count.lag = self._fold.lag(count.lag, count.n_averaged, taken, elapsed)
+        count.lag = self._fold.lag(count.lag, count.n_averaged, count.taken - self._update.start, now - count.taken)
         count.n_averaged, count.taken = count.n_averaged + 1, now
 
     def _current(self) -> dict[str, Tensor]:
@@ -343,34 +426,3 @@ class Averager:
             raise RuntimeError(
                 f"{what} inside average_parameters(): the model holds the averaged weights; leave the block first"
             )
-
-    def _forget(self, handle: Handle) -> None:
-        if self._handle is handle:
-            self._handle = None
-
-    def _warn_as_planned(self) -> None:
-        if self._switch is None:
-            return
-        if self._switch.unit == self._update.unit:
-            interval = int(self._switch.n)
-        elif self._switch.unit == "epoch":
-            interval = int(self._switch.n * (self._clock.steps_per_epoch or 0))
-        else:
-            return
-        if interval:
-            self._warn_if_freezing(self.retained_fraction(interval), interval)
-
-    def _warn_if_freezing(self, retained: float, interval: int) -> None:
-        if self._warned or retained >= FREEZING:
-            return
-        self._warned = True
-        advice = "give the new weights a larger share at each update (alpha in Lookahead)"
-        if self._fold.per_unit:
-            every = min(int(self._update.n), interval)
-            decay = decay_that_retains(_SENSIBLE, interval // every, every)
-            advice = f"decay={decay} would keep {100 * _SENSIBLE:.0f} %"
-        warnings.warn(
-            f"a switch every {interval} {self._update.unit}s keeps {100 * retained:.1f} % of the progress made in "
-            f"between: training all but stands still. {advice}; or switch less often",
-            stacklevel=2,
-        )

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
-from typing import cast, final
+from collections.abc import Mapping, Sequence
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from switch_ema.averaging.buffers import copied_names
-from switch_ema.averaging.slots import Slot, differences, find_slots, reshard, write
-from switch_ema.averaging.tensors import average_dtype, copy_, is_sharded
+from switch_ema.averaging.cuda import SideStreams
+from switch_ema.averaging.fold import Fold
+from switch_ema.averaging.layout import Layout, Wanted, is_only_ours
+from switch_ema.averaging.options import Options
+from switch_ema.averaging.placement import Passes
+from switch_ema.averaging.slots import Slot, Structure, differences, reshard, write
+from switch_ema.averaging.tensors import average_dtype, is_sharded, like, local, sharded_like
+
+_LARGE = 1 << 14  # elements
 
 
 @final
@@ -20,64 +27,106 @@ class Averages:
 
     Args:
         model: The model; it is never copied.
-        use_buffers: Whether buffers are included.
+        options: Which tensors are averaged, and how averages are kept.
 
     Raises:
-        ValueError: If the model has no (initialised) parameters.
+        ValueError: If the model has no (initialised) parameters, or one that cannot be averaged.
+
+    Attributes:
+        side: The streams on which updates run beside the model's work, if they do.
     """
 
-    _seen: Sequence[Tensor | None]
-    _looks: list[object]
-
-    def __init__(self, model: nn.Module, *, use_buffers: bool) -> None:
+    def __init__(self, model: nn.Module, options: Options) -> None:
+        self.side: SideStreams | None = None
         self._model = model
-        self._use_buffers = use_buffers
-        self._slots = find_slots(model, use_buffers=use_buffers)
-        self._copied = copied_names(model, self._slots)
-        self.restart()
-
-    def restart(self) -> None:
-        """Make every average a copy of the model's tensor."""
-        self._arrange({name: _average_of(slot.tensor) for name, slot in self._slots.items()})
+        self._options = options
+        self._n_skipped: Tensor | int = 0
+        self._slots: dict[str, Slot] = {}
+        self._copied: frozenset[str] = frozenset()
+        self._layout = Layout({}, {})
+        self._passes = Passes([self._layout], [])
+        self._tensors: dict[str, Tensor] = {}
+        self.refresh()
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:
         """The averages by name, in the model's order."""
+        self._settle()
         return self._tensors
 
     @property
     def averaged_names(self) -> Sequence[str]:
         """Names of those that are averaged; the others are copies of the latest value."""
-        return self._names[: self._num_averaged]
+        return [name for name in self._tensors if name not in self._copied]
 
     @property
     def slots(self) -> Mapping[str, Slot]:
         """The model's tensors by name."""
         return self._slots
 
-    def take(self, fold: Callable[[Sequence[Tensor], Sequence[Tensor]], None]) -> None:
-        """Fold the model's tensors, as they are now, into the averages.
+    @property
+    def n_skipped(self) -> int:
+        """Updates that were left out because a weight was not finite; to ask waits for the device."""
+        return int(self._n_skipped)
+
+    @n_skipped.setter
+    def n_skipped(self, count: int) -> None:
+        self._n_skipped = count
+
+    def lerp_(self, share: float, seed: int) -> None:
+        """Fold the model's tensors, as they are now, into the averages, and copy those that are not averaged.
+
+        `average <- average + share * (value - average)`
 
         Args:
-            fold: Changes the averages it is given, in place, by the model's values that it is given beside them.
+            share: Share of the value, in [0, 1].
+            seed: For the random numbers of stochastic rounding.
         """
-        values = self._values()
-        fold(self._ordered[: self._num_averaged], values[: self._num_averaged])
-        copy_(self._ordered[self._num_averaged :], values[self._num_averaged :])
+        self._follow()
+        self._fold_in([self], self._passes, [share], [seed])
+
+    def mean_(self, fold: Fold) -> None:
+        """Let a fold set the averages from the model's tensors, and copy those that are not averaged."""
+        self._follow()
+        for one in self._passes.copied:
+            one.copy_()
+        if self._options.skip_nonfinite and not self._passes.finite():
+            self._n_skipped = self._n_skipped + 1
+            return
+        names = self.averaged_names
+        fold.mean({name: self._slots[name].tensor for name in names}, {name: self.tensors[name] for name in names})
+
+    def copy_(self) -> None:
+        """Make every average a copy of the model's tensor."""
+        self._follow()
+        for one in self._passes.all:
+            one.copy_()
+
+    def lend(self, exchange: bool | None) -> dict[str, Tensor]:
+        """Return averages whose memory parameters may take over, by name; it is copied when something writes to it.
+
+        They are those of parameters to whose memory nothing else refers, for that would not see the averages. Small
+        ones are faster copied.
+
+        Args:
+            exchange: Whether there are any; `None` for those on the CPU.
+        """
+        if exchange is None:
+            exchange = all(buffer.device.type == "cpu" for buffer in self._layout.buffers)
+        large = [name for name, slot in self._slots.items() if slot.is_parameter and slot.tensor.numel() >= _LARGE]
+        return self._layout.lend([n for n in large if exchange and is_only_ours(self._slots[n].tensor)])
 
     def write_to_model(self) -> None:
         """Copy the averages into the model."""
-        self._values()
-        write(self._slots, self._tensors)
+        self._follow()
+        write(self._slots, self.tensors)
 
     def load(self, averages: Mapping[str, Tensor]) -> None:
         """Take the values of other averages of the same names and shapes."""
-        self._arrange(
-            {
-                name: averages[name].detach().to(device=old.device, dtype=old.dtype, copy=True)
-                for name, old in self._tensors.items()
-            }
-        )
+        with torch.no_grad():
+            for name, average in self.tensors.items():
+                loaded = averages[name]
+                local([average])[0].copy_(local([loaded if is_sharded(loaded) else like(loaded, average)])[0])
 
     def check(self) -> None:
         """Look the model's tensors up anew: parameters must be those it had, buffers may come and go.
@@ -85,75 +134,139 @@ class Averages:
         Raises:
             RuntimeError: If a parameter was added, removed or reshaped.
         """
-        reshard(self._model)
-        slots = find_slots(self._model, use_buffers=self._use_buffers)
+        if self._sharded:
+            reshard(self._model)
+        if self._structure.is_unchanged() and self._is_current():
+            return
+        slots = self._options.find(self._model)
         names = differences(
             (name for name, slot in slots.items() if slot.is_parameter),
             (name for name, slot in self._slots.items() if slot.is_parameter),
         )
         if names:
-            raise RuntimeError(f"the model's parameters are not those it had ({names}); make a new averager for it")
+            raise RuntimeError(
+                f"the model's parameters are not those it had ({names}); call refresh() on the averager to go on with "
+                "those it has"
+            )
         for name, slot in slots.items():
-            if slot.is_parameter:
-                average, value = self._tensors[name], slot.tensor
-                if average.shape != value.shape:
-                    raise RuntimeError(
-                        f"parameter {name!r} had shape {tuple(average.shape)} and now has {tuple(value.shape)}; "
-                        "make a new averager after changing the model"
-                    )
+            if is_sharded(slot.tensor) != is_sharded(self._tensors.get(name, slot.tensor)):
+                raise RuntimeError(
+                    f"parameter {name!r} was sharded after the averager was made; make the averager after fully_shard()"
+                )
+            if slot.is_parameter and self._tensors[name].shape != slot.tensor.shape:
+                raise RuntimeError(
+                    f"parameter {name!r} had shape {tuple(self._tensors[name].shape)} and now has "
+                    f"{tuple(slot.tensor.shape)}; call refresh() on the averager to start its average anew"
+                )
+        self._take_up(slots)
+
+    def refresh(self) -> None:
+        """Take the model's tensors as they are: new and reshaped ones start anew, those that are gone are dropped."""
+        reshard(self._model)
+        self._take_up(self._options.find(self._model))
+
+    def _take_up(self, slots: dict[str, Slot]) -> None:
         if slots.keys() != self._slots.keys():
             self._copied = copied_names(self._model, slots)
         self._slots = slots
-        self._arrange(
-            {name: self._tensors[name] if name in self._tensors else _average_of(s.tensor) for name, s in slots.items()}
-        )
+        self._structure = Structure(self._model)
+        self._arrange()
 
-    def _values(self) -> list[Tensor]:
-        """Return the model's tensors in order, after following the model if it changed."""
-        values = [holder.get(key) for holder, key in self._places]
-        if not (all(map(operator.is_, values, self._seen)) and _looks(values) == self._looks):
-            if not all(map(_fits, self._ordered, values)):
-                self._follow()
-                values = [holder[key] for holder, key in self._places]
-            self._seen, self._looks = values, _looks(values)
-        return cast(list[Tensor], values)
+    def _settle(self) -> None:
+        """Let what comes see all updates so far."""
+        self._passes.settle()
+        if self.side is not None:
+            self.side.join()
 
     def _follow(self) -> None:
-        """Move averages to where the model went; a buffer that changed its shape starts anew."""
-        self.check()
-        averages = dict(self._tensors)
-        for name, slot in self._slots.items():
-            average, value = averages[name], slot.tensor
-            if average.shape != value.shape:
-                averages[name] = _average_of(value)
-            elif not _fits(average, value):
-                averages[name] = average.to(value.device, torch.promote_types(average.dtype, value.dtype))
-        self._arrange(averages)
+        """Follow the model if it moved, or if a tensor was replaced."""
+        if not self._is_current():
+            self.check()
 
-    def _arrange(self, averages: dict[str, Tensor]) -> None:
-        """Lay out what an update needs, those that are averaged before those that are copied."""
-        self._tensors = averages
-        self._names = sorted(averages, key=lambda name: name in self._copied)
-        self._num_averaged = len(averages) - len(self._copied)
-        self._ordered = [averages[name] for name in self._names]
-        self._seen, self._looks = [], []
-        self._places = [(self._slots[name].holder, self._slots[name].key) for name in self._names]
+    def _is_current(self) -> bool:
+        values = [holder.get(key) for holder, key in self._places]
+        if not all(map(operator.is_, values, self._seen)):
+            return False
+        return list(map(Tensor.data_ptr, local(self._seen) if self._sharded else self._seen)) == self._addresses
+
+    def _arrange(self) -> None:
+        """Lay out what an update needs; averages whose place is right stay where they are."""
+        self._settle()
+        self._places = [(slot.holder, slot.key) for slot in self._slots.values()]
+        self._seen = [slot.tensor for slot in self._slots.values()]
+        self._sharded = any(map(is_sharded, self._seen))
+        values = dict(zip(self._slots, local(self._seen), strict=True))
+        self._addresses = list(map(Tensor.data_ptr, values.values()))
+        if self._sharded and self._options.device is not None:
+            raise ValueError("averages of a sharded model lie beside its shards; leave device= out")
+        wanted = {name: self._wanted(name, value) for name, value in values.items()}
+        if not self._layout.holds(values, wanted):
+            old, self._layout = self._layout, Layout(values, wanted)
+            with torch.no_grad():
+                for name, view in self._layout.views.items():
+                    past = old.views.get(name)
+                    view.copy_(past if past is not None and past.shape == view.shape else values[name])
+        self._tensors = {
+            name: sharded_like(view, self._slots[name].tensor) for name, view in self._layout.views.items()
+        }
+        self._parts = self._layout.parts(values)
+        self._passes = Passes([self._layout], self._parts)
+        self._arrangement = object()
+
+    def _wanted(self, name: str, value: Tensor) -> Wanted:
+        device = torch.device(self._options.device or value.device)
+        if name in self._copied:
+            return Wanted(device, value.dtype, "copied")
+        is_parameter = self._slots[name].is_parameter
+        dtype = self._options.dtype if is_parameter and value.dtype.is_floating_point else None
+        if dtype is None:
+            past = self._layout.views.get(name)
+            dtype = average_dtype(value.dtype)
+            dtype = dtype if past is None else torch.promote_types(dtype, past.dtype)
+        return Wanted(device, dtype, "parameter" if is_parameter else "buffer")
+
+    def _fold_in(self, rows: Sequence[Averages], passes: Passes, shares: Sequence[float], seeds: Sequence[int]) -> None:
+        keep = passes.finite() if self._options.skip_nonfinite else None
+        if keep is not None:
+            for row in rows:
+                row._n_skipped = row._n_skipped + keep.logical_not()
+        passes.lerp_(shares, seeds, keep, self.side)
 
 
-def _looks(values: Sequence[Tensor | None]) -> list[object]:
-    """Return what may change in a tensor that stays the same object, as the tensors of a module that is moved do."""
-    return [(value.dtype, value.device, value.shape) for value in values if value is not None]
+@final
+class Together:
+    """Several averages of one model, which are folded in in one pass that reads the model once.
 
+    Args:
+        rows: The averages.
+    """
 
-def _fits(average: Tensor, value: Tensor | None) -> bool:
-    return (
-        value is not None
-        and average.shape == value.shape
-        and average.device == value.device
-        and is_sharded(average) == is_sharded(value)
-        and (average.dtype is value.dtype or average.dtype.itemsize >= value.dtype.itemsize)
-    )
+    def __init__(self, rows: Sequence[Averages]) -> None:
+        self._rows = list(rows)
+        self._arrangements: list[object] = []
+        self._passes: Passes | None = None
 
+    def lerp_(self, shares: Sequence[float], seeds: Sequence[int]) -> None:
+        """Fold the model's tensors into all averages; see `Averages.lerp_`.
 
-def _average_of(value: Tensor) -> Tensor:
-    return value.detach().to(average_dtype(value.dtype), copy=True)
+        Args:
+            shares: Share of the value for each of the averages.
+            seeds: Seed of stochastic rounding for each of them.
+        """
+        for row in self._rows:
+            row._follow()
+        first, *others = self._rows
+        if self._arrangements != [row._arrangement for row in self._rows]:
+            self._arrangements = [row._arrangement for row in self._rows]
+            alike = all(
+                row._layout.places == first._layout.places
+                and row._addresses == first._addresses
+                and row._options.skip_nonfinite == first._options.skip_nonfinite
+                for row in others
+            )
+            self._passes = Passes([row._layout for row in self._rows], first._parts) if alike else None
+        if self._passes is None:
+            for row, share, seed in zip(self._rows, shares, seeds, strict=True):
+                row._fold_in([row], row._passes, [share], [seed])
+        else:
+            first._fold_in(self._rows, self._passes, shares, seeds)

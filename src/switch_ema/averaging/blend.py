@@ -61,7 +61,7 @@ def blend(
                 return
             counting = [(s.blocks(n), w) for s, n, w in zip(sources, own, weights, strict=True) if w]
             for parts in zip(*(blocks for blocks, _ in counting), strict=True):
-                yield _mean(parts, [weight for _, weight in counting], total, entries[name].dtype)
+                yield weighted_mean(parts, [weight for _, weight in counting], total, entries[name].dtype)
 
         shares = [weight / total for weight in weights]
         about = {"inputs": [path.name for path in paths], "weights": shares, "aliases": aliases}
@@ -69,17 +69,27 @@ def blend(
         return write_safetensors(output, stored, about, blocks)
 
 
-def _mean(blocks: Sequence[Tensor], weights: Sequence[float], divisor: float, dtype: torch.dtype) -> Tensor:
-    """Return the weighted mean, taken in double precision; a value that all blocks have comes out bit for bit."""
+def weighted_mean(blocks: Sequence[Tensor], weights: Sequence[float], divisor: float, dtype: torch.dtype) -> Tensor:
+    """Return the weighted mean, taken in double precision; a value that all blocks have comes out bit for bit.
+
+    Args:
+        blocks: Flat tensors of the same length.
+        weights: One for each.
+        divisor: Their sum.
+        dtype: Type of the result.
+    """
     first = blocks[0]
     wide = torch.complex128 if first.is_complex() else torch.float64
     total = first.to(wide) * weights[0]
-    agree = torch.ones(len(first), dtype=torch.bool)
+    agree: Tensor | None = torch.ones(len(first), dtype=torch.bool)
     for block, weight in zip(blocks[1:], weights[1:], strict=True):
         total.add_(block.to(wide), alpha=weight)
-        agree &= _equal_bits(first, block)
+        if agree is not None:
+            agree &= _equal_bits(first, block)
+            agree = agree if bool(agree.any()) else None  # mostly: then there is no need to compare further
     mean = total.div_(divisor).to(dtype)
-    _bits(mean)[agree] = _bits(first.to(dtype))[agree]  # as bits: some types have no other way of choosing
+    if agree is not None:
+        _bits(mean)[agree] = _bits(first.to(dtype))[agree]  # as bits: some types have no other way of choosing
     return mean
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from torch import Tensor, nn
 
 from switch_ema.averaging.averager import Averager
 from switch_ema.averaging.safefile import SafeFile
-from switch_ema.averaging.safewriter import in_blocks, kind_of, storable, write_safetensors
-from switch_ema.averaging.slots import differences, find_slots, plain_names
+from switch_ema.averaging.safewriter import Entry, kind_of, storable
+from switch_ema.averaging.shards import write_gathered
+from switch_ema.averaging.slots import differences, find_slots, plain_name, plain_names, reshard
+from switch_ema.averaging.tensors import like
 
 
 def save_averaged(averager: Averager, path: str | os.PathLike[str]) -> None:
@@ -19,7 +22,11 @@ def save_averaged(averager: Averager, path: str | os.PathLike[str]) -> None:
 
     The file holds `averager.averaged_state_dict()`, tied weights once, beside a description of the method, all counts,
     the version of this library and a checksum. It is written whole or not at all. To go on with training, save
-    `averager.state_dict()` instead.
+    `averager.state_dict()` instead. Saving takes the memory of the largest tensor.
+
+    Where the model is sharded (FSDP2, tensor parallelism), all processes must call this: tensors are gathered one at a
+    time, rank 0 writes one file, and all return when it is there, or raise what went wrong. Otherwise nothing is
+    communicated, and a process that calls this writes; let rank 0 do it.
 
     Args:
         averager: The averager.
@@ -28,33 +35,21 @@ def save_averaged(averager: Averager, path: str | os.PathLike[str]) -> None:
     Raises:
         OSError: If the disk is full or the folder cannot be written; a file that was there is untouched then.
         RuntimeError: If the averaged weights are swapped in.
-        ValueError: If the model saves something that is no tensor, or a tensor that the format cannot hold.
+        ValueError: If the model saves something that is no tensor, or a tensor that the format cannot hold; if an
+            average is beyond the range of the model's type; if processes hold shards of different models.
 
     Example:
         >>> save_averaged(averager, "averaged.safetensors")  # doctest: +SKIP
     """
-    averaged = averager.averaged_state_dict()
-    for name, value in averaged.items():
-        if not isinstance(value, Tensor):
-            raise ValueError(
-                f"the model saves {name!r}, a {type(value).__name__}, and a safetensors file holds tensors only; "
-                "save averager.averaged_state_dict() with torch.save instead"
-            )
-    aliases = _aliases(averager)
-    tensors: dict[str, Tensor] = {name: value for name, value in averaged.items() if name not in aliases}
     state = averager.state_dict()
+    tensors, entries, aliases = _contents(averager.model, state["averages"] if averager.n_averaged else {})
     about = {
         "method": {part: text for part, text in state["made_of"].items() if part != "kind"},
-        "decay": getattr(getattr(averager._fold, "rule", None), "decay", None),
+        "decay": getattr(getattr(averager.fold, "rule", None), "decay", None),
         **{name: state["counters"][name] for name in ("steps", "epochs", "n_averaged", "n_switches")},
         "aliases": aliases,
     }
-    write_safetensors(
-        Path(path),
-        {name: storable(name, tensor) for name, tensor in tensors.items()},
-        about,
-        lambda name: in_blocks(tensors[name]),
-    )
+    write_gathered(Path(path), tensors, entries, about)
 
 
 def load_averaged(path: str | os.PathLike[str], model: nn.Module) -> dict[str, Any]:
@@ -63,12 +58,12 @@ def load_averaged(path: str | os.PathLike[str], model: nn.Module) -> dict[str, A
     Args:
         path: What `save_averaged`, `average_checkpoints` or `sema average` wrote.
         model: A model of the same structure; parts of names that wrappers put in (compile, DDP, FSDP) do not matter.
-            Floats are converted to its types.
+            Floats are converted to its types. Of a sharded model each process that calls this loads its own shards.
 
     Returns:
         What the file says about itself: `method`, `decay`, `steps`, `epochs`, `n_averaged` and `n_switches` of the
-        averager (or `inputs` and `weights` of an average of files), `aliases` (tied weights), `version`, `format` and
-        `checksum`.
+        averager (or `inputs` and `weights` of an average of files), `aliases` (tied weights), `version`, `format`,
+        `header_checksum` and `checksum`.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -81,30 +76,43 @@ def load_averaged(path: str | os.PathLike[str], model: nn.Module) -> dict[str, A
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is a torch.nn.Module, got {type(model).__name__}; pass the model itself")
     find_slots(model, use_buffers=True)  # refuses lazy and meta tensors
-    with SafeFile(Path(path)) as file:
-        tensors: dict[str, Tensor] = {}
-        about = file.verify(into=tensors)
-        tensors.update({alias: tensors[name] for alias, name in file.aliases.items()})
+    reshard(model)
     targets: dict[str, Any] = model.state_dict()
-    sources = tensors
-    renamed = {name: name for name in targets}
-    if targets.keys() != tensors.keys():
-        sources = dict(plain_names(tensors))
-        renamed = dict(plain_names(renamed))
-    if names := differences(sources, renamed):
-        raise ValueError(f"{path} does not fit the model ({names}); load it into a model of the same structure")
-    for name, own in renamed.items():
-        _check_fit(path, own, sources[name], targets[own])
-    model.load_state_dict({own: sources[name] for name, own in renamed.items()})
+    loaded: dict[str, Tensor] = {}
+    with SafeFile(Path(path)) as file:
+        owns = _owns(file, targets)
+        names: dict[str, list[str]] = {}
+        for name, own in owns.items():
+            names.setdefault(file.aliases.get(name, name), []).append(own)
+
+        def take(name: str, whole: Tensor) -> None:
+            loaded.update({own: like(whole, targets[own]) for own in names[name]})
+
+        about = file.verify(take)
+    model.load_state_dict(loaded)
     return about
 
 
-def _check_fit(path: str | os.PathLike[str], name: str, source: Tensor, target: Any) -> None:
+def _owns(file: SafeFile, targets: Mapping[str, Any]) -> dict[str, str]:
+    """Return the model's own name of each tensor in a file, refusing a file that does not fit the model."""
+    sources: Mapping[str, Entry] = file.entries
+    owns: Mapping[str, str] = {name: name for name in targets}
+    given: Mapping[str, str] = {name: name for name in sources}
+    if targets.keys() != sources.keys():
+        given, owns = plain_names(given), plain_names(owns)
+    if names := differences(given, owns):
+        raise ValueError(f"{file.path} does not fit the model ({names}); load it into a model of the same structure")
+    for name, own in owns.items():
+        _check_fit(file.path, own, sources[given[name]], targets[own])
+    return {given[name]: own for name, own in owns.items()}
+
+
+def _check_fit(path: Path, name: str, source: Entry, target: Any) -> None:
     if not isinstance(target, Tensor):
         raise ValueError(f"the model's {name!r} is a {type(target).__name__}, no tensor; {path} cannot hold it")
     if source.shape != target.shape:
         raise ValueError(
-            f"{path} holds {name!r} of shape {tuple(source.shape)}, the model's is {tuple(target.shape)}; "
+            f"{path} holds {name!r} of shape {source.shape}, the model's is {tuple(target.shape)}; "
             "load it into a model of the same structure"
         )
     if kind_of(source.dtype) != kind_of(target.dtype):
@@ -114,11 +122,31 @@ def _check_fit(path: str | os.PathLike[str], name: str, source: Tensor, target: 
         )
 
 
-def _aliases(averager: Averager) -> dict[str, str]:
-    """Return names under which a model saves a tensor that it saves already, and the first name of it."""
+def _contents(
+    model: nn.Module, averages: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Entry], dict[str, str]]:
+    """Return the tensors that a model saves, each by its first name and with its average in place of it, if it has one.
+
+    Returns:
+        The tensors themselves, no copies; the types and shapes they are saved in; further names of tied ones.
+    """
+    reshard(model)
+    averages_of: dict[int, Tensor] = {}
+    for name, slot in find_slots(model, use_buffers=True).items():
+        average = averages.get(name, averages.get(plain_name(name)))
+        if average is not None:
+            averages_of[id(slot.tensor)] = average
+    tensors: dict[str, Tensor] = {}
+    entries: dict[str, Entry] = {}
     first: dict[int, str] = {}
-    aliases = {}
-    for name, value in averager._model.state_dict(keep_vars=True).items():
-        if first.setdefault(id(value), name) != name:
-            aliases[name] = first[id(value)]
-    return aliases
+    saved = model.state_dict(keep_vars=True)
+    for name, value in saved.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(
+                f"the model saves {name!r}, a {type(value).__name__}, and a safetensors file holds tensors only; "
+                "save averager.averaged_state_dict() with torch.save instead"
+            )
+        if first.setdefault(id(value), name) == name:
+            tensors[name] = averages_of.get(id(value), value)
+            entries[name] = Entry(storable(name, value).dtype, tuple(tensors[name].shape))
+    return tensors, entries, {name: first[id(value)] for name, value in saved.items() if name not in tensors}

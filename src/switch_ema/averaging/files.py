@@ -64,7 +64,7 @@ class Checksum:
         """Start a tensor; its bytes follow by `add_bytes`. The order of tensors is part of the sum."""
         self._add_line([name, dtype, list(shape)])
 
-    def add_bytes(self, data: bytearray) -> None:
+    def add_bytes(self, data: bytearray | memoryview) -> None:
         """Add some of the bytes of the tensor that was started last."""
         self._hash.update(data)
 

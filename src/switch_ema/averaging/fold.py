@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from switch_ema.averaging import tensors
-from switch_ema.averaging.decay import DecayRule, check_decay
+from switch_ema.averaging.decay import Constant, DecayRule, check_decay
+from switch_ema.averaging.tensors import local
 
 
 class Fold(Protocol):
     """One way of folding the weights into the average.
 
     `taken` is the time (steps or epochs, in the unit of the update trigger) already in the average, and `elapsed` the
-    time since the last update.
+    time since the last update; `n` updates went before.
     """
 
     @property
     def per_unit(self) -> bool:
         """Whether the rule speaks of time, so that weights can be folded in at any moment."""
 
-    def fold(self, averages: Sequence[Tensor], values: Sequence[Tensor], n: int, taken: int, elapsed: int) -> None:
-        """Fold the values into the averages, in place; `n` updates went before."""
+    def share(self, n: int, taken: int, elapsed: int) -> float | None:
+        """Return the share that the weights get in the average; `None` if `mean` says what the average is."""
+
+    def mean(self, values: Mapping[str, Tensor], averages: Mapping[str, Tensor]) -> None:
+        """Set the averages, in place, with the values of now."""
 
     def lag(self, lag: float, n: int, taken: int, elapsed: int) -> float:
         """Return how far (in time) the average is behind a steadily moving model after the update.
@@ -35,10 +38,13 @@ class Fold(Protocol):
         `lag` is how far it was behind after the update before.
         """
 
-    def snapshots(self) -> list[list[Tensor]]:
+    def lag_after(self, n: int, taken: int, every: int, updates: int) -> float:
+        """Return how far the average is behind after some updates in a row, from no lag; `n` went before."""
+
+    def snapshots(self) -> list[dict[str, Tensor]]:
         """Return what must be kept beside the averages to go on from here, the oldest first."""
 
-    def restore(self, snapshots: list[list[Tensor]]) -> None:
+    def restore(self, snapshots: list[dict[str, Tensor]]) -> None:
         """Go on from the snapshots of another run."""
 
 
@@ -68,19 +74,32 @@ class Decayed:
             return decay
         return check_decay(decay, "the value of a decay rule")
 
-    def fold(self, averages: Sequence[Tensor], values: Sequence[Tensor], n: int, taken: int, elapsed: int) -> None:
-        """Fold the values into the averages, in place."""
-        tensors.lerp_(averages, values, 1 - self.decay(n, taken, elapsed))
+    def share(self, n: int, taken: int, elapsed: int) -> float:
+        """Return `1 - D`."""
+        return 1 - self.decay(n, taken, elapsed)
+
+    def mean(self, values: Mapping[str, Tensor], averages: Mapping[str, Tensor]) -> None:
+        """Do nothing: the share says it all."""
 
     def lag(self, lag: float, n: int, taken: int, elapsed: int) -> float:
         """Return `D * (lag + elapsed)`."""
         return self.decay(n, taken, elapsed) * (lag + elapsed)
 
-    def snapshots(self) -> list[list[Tensor]]:
+    def lag_after(self, n: int, taken: int, every: int, updates: int) -> float:
+        """Return the sum of `every * D^i`, in closed form where D is constant."""
+        if isinstance(self.rule, Constant):
+            kept = self.decay(n, taken, every)
+            return every * updates if kept == 1 else every * kept * (1 - kept**updates) / (1 - kept)
+        lag = 0.0
+        for i in range(updates):
+            lag = self.lag(lag, n + i, taken + i * every, every)
+        return lag
+
+    def snapshots(self) -> list[dict[str, Tensor]]:
         """Return nothing: the average is all there is."""
         return []
 
-    def restore(self, snapshots: list[list[Tensor]]) -> None:
+    def restore(self, snapshots: list[dict[str, Tensor]]) -> None:
         """Take nothing back."""
 
 
@@ -95,35 +114,50 @@ class Window:
 
     size: int
     per_unit: bool = field(default=False, init=False)
-    _snapshots: deque[list[Tensor]] = field(init=False, repr=False, compare=False)
+    _snapshots: deque[dict[str, Tensor]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
             raise ValueError(f"window is the number of snapshots averaged, at least 1, got {self.size!r}; write e.g. 5")
         self._snapshots = deque(maxlen=self.size)
 
+    def share(self, n: int, taken: int, elapsed: int) -> None:
+        """Return nothing: the mean is taken anew each time."""
+
     @torch.no_grad()
-    def fold(self, averages: Sequence[Tensor], values: Sequence[Tensor], n: int, taken: int, elapsed: int) -> None:
+    def mean(self, values: Mapping[str, Tensor], averages: Mapping[str, Tensor]) -> None:
         """Add a snapshot, drop the oldest beyond the window, and take the mean anew (without accumulating error)."""
-        newest = [v.detach().to(a.dtype, copy=True) for a, v in zip(averages, values, strict=True)]
+        newest = {
+            name: value.detach().to(averages[name].device, averages[name].dtype, copy=True)
+            for name, value in values.items()
+        }
         self._snapshots.append(newest)
-        for count, snapshot in enumerate(self._snapshots, start=1):
-            for i, (old, new) in enumerate(zip(snapshot, newest, strict=True)):
-                if old.shape != new.shape:  # a buffer that changed its shape starts anew
-                    snapshot[i] = new
-                elif old.device != new.device:
-                    snapshot[i] = old.to(new.device)
-            tensors.lerp_(averages, snapshot, 1 / count)
+        for name, new in newest.items():
+            for snapshot in self._snapshots:
+                old = snapshot.get(name)
+                if old is None or old.shape != new.shape:  # a tensor that is new, or changed its shape, starts anew
+                    snapshot[name] = new
+                elif old.device != new.device or old.dtype != new.dtype:
+                    snapshot[name] = old.to(new)
+            first, *others = local([snapshot[name] for snapshot in self._snapshots])
+            mean = first.to(torch.promote_types(first.dtype, torch.float32), copy=True)
+            for count, other in enumerate(others, start=2):
+                mean.lerp_(other.to(mean.dtype), 1 / count)
+            local([averages[name]])[0].copy_(mean)
 
     def lag(self, lag: float, n: int, taken: int, elapsed: int) -> float:
         """Return the mean age of the snapshots."""
         return elapsed * (min(n + 1, self.size) - 1) / 2
 
-    def snapshots(self) -> list[list[Tensor]]:
+    def lag_after(self, n: int, taken: int, every: int, updates: int) -> float:
+        """Return the mean age of the snapshots."""
+        return self.lag(0.0, n + updates - 1, taken, every) if updates else 0.0
+
+    def snapshots(self) -> list[dict[str, Tensor]]:
         """Return the snapshots, the oldest first."""
         return list(self._snapshots)
 
-    def restore(self, snapshots: list[list[Tensor]]) -> None:
+    def restore(self, snapshots: list[dict[str, Tensor]]) -> None:
         """Take copies of another run's snapshots."""
         self._snapshots.clear()
-        self._snapshots.extend([[t.clone() for t in snapshot] for snapshot in snapshots])
+        self._snapshots.extend({name: tensor.clone() for name, tensor in snapshot.items()} for snapshot in snapshots)

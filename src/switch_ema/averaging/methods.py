@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Unpack
 
 from torch import nn
 
 from switch_ema.averaging.averager import Averager
 from switch_ema.averaging.decay import Constant, DecayRule, PowerFunction, Uniform, check_decay, parse_decay
 from switch_ema.averaging.fold import Decayed, Window
+from switch_ema.averaging.options import AverageOptions
 from switch_ema.averaging.trigger import Every
 
 
@@ -18,8 +19,8 @@ def EMA(
     *,
     update_every: int | str | Every = 1,
     update_after_step: int = 0,
-    use_buffers: bool = True,
     steps_per_epoch: int | None = None,
+    **options: Unpack[AverageOptions],
 ) -> Averager:
     """Exponential moving average of the weights; training is not touched.
 
@@ -32,8 +33,8 @@ def EMA(
         update_every: Steps between updates, or a trigger in steps; the decay is adjusted (`decay ** k` for k steps), so
             the average stays the same but for what it does not see.
         update_after_step: Averaging begins after this many steps, from the weights of that moment.
-        use_buffers: Average float buffers too and copy the others; if false, buffers are left alone.
         steps_per_epoch: Optimizer steps in an epoch; needed where `decay` speaks of epochs.
+        options: `use_buffers`, `parameters`, `dtype`, `device`, `skip_nonfinite`: see `AverageOptions`.
 
     Returns:
         The averager; call `attach(optimizer)` on it, or `update()` after each step.
@@ -57,9 +58,7 @@ def EMA(
     """
     rule = parse_decay(decay, steps_per_epoch)
     update = _in_steps(update_every, update_after_step)
-    return Averager(
-        model, Decayed(rule, per_unit=True), update, use_buffers=use_buffers, steps_per_epoch=steps_per_epoch
-    )
+    return Averager(model, Decayed(rule, per_unit=True), update, steps_per_epoch=steps_per_epoch, **options)
 
 
 def SwitchEMA(
@@ -69,9 +68,9 @@ def SwitchEMA(
     switch_every: int | str | Every = "1 epoch",
     update_every: int | str | Every = 1,
     update_after_step: int = 0,
-    use_buffers: bool = True,
     optimizer_state: Literal["keep", "reset"] = "keep",
     steps_per_epoch: int | None = None,
+    **options: Unpack[AverageOptions],
 ) -> Averager:
     """Exponential moving average that is copied back into the model at intervals; training goes on from there.
 
@@ -87,10 +86,10 @@ def SwitchEMA(
             an `Every`. Epochs are counted by `end_epoch()`.
         update_every: As for `EMA`.
         update_after_step: As for `EMA`.
-        use_buffers: As for `EMA`; buffers are switched with the weights.
         optimizer_state: At a switch, `"keep"` the optimizer's momenta (as in the paper) or `"reset"` them.
         steps_per_epoch: Optimizer steps in an epoch; needed where `decay` speaks of epochs or a switch
             falls inside one.
+        options: As for `EMA`. Buffers are switched with the weights.
 
     Returns:
         The averager; call `attach(optimizer)` on it and `end_epoch()` at the end of each epoch.
@@ -112,13 +111,15 @@ def SwitchEMA(
         Decayed(rule, per_unit=True),
         _in_steps(update_every, update_after_step),
         Every.of(switch_every),
-        use_buffers=use_buffers,
         optimizer_state=optimizer_state,
         steps_per_epoch=steps_per_epoch,
+        **options,
     )
 
 
-def SWA(model: nn.Module, *, update_every: int | str | Every = "1 epoch", use_buffers: bool = True) -> Averager:
+def SWA(
+    model: nn.Module, *, update_every: int | str | Every = "1 epoch", **options: Unpack[AverageOptions]
+) -> Averager:
     """Stochastic weight averaging: the arithmetic mean of the weights at the end of each epoch.
 
     `average <- (n * average + model) / (n + 1)` with `n` updates so far.
@@ -126,7 +127,7 @@ def SWA(model: nn.Module, *, update_every: int | str | Every = "1 epoch", use_bu
     Args:
         model: The model that is trained.
         update_every: When weights enter the mean, usually late in training: `"1 epoch after 75"`, `"100 steps"`.
-        use_buffers: As for `EMA`. The mean of BatchNorm statistics is a stand-in: see `reestimate_batchnorm`.
+        options: As for `EMA`. The mean of BatchNorm statistics is a stand-in: see `reestimate_batchnorm`.
 
     Returns:
         The averager.
@@ -140,7 +141,7 @@ def SWA(model: nn.Module, *, update_every: int | str | Every = "1 epoch", use_bu
     References:
         Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization", arXiv 1803.05407, 2018.
     """
-    return Averager(model, Decayed(Uniform(), per_unit=False), Every.of(update_every), use_buffers=use_buffers)
+    return Averager(model, Decayed(Uniform(), per_unit=False), Every.of(update_every), **options)
 
 
 def Lookahead(
@@ -148,8 +149,8 @@ def Lookahead(
     *,
     k: int = 5,
     alpha: float = 0.5,
-    use_buffers: bool = True,
     optimizer_state: Literal["keep", "reset"] = "keep",
+    **options: Unpack[AverageOptions],
 ) -> Averager:
     """Lookahead: every k steps the slow weights move a share alpha towards the model, which goes on from them.
 
@@ -160,8 +161,8 @@ def Lookahead(
         model: The model that is trained.
         k: Steps between switches, at least 1.
         alpha: Share of the model's progress that is kept, in [0, 1].
-        use_buffers: As for `SwitchEMA`.
         optimizer_state: As for `SwitchEMA`.
+        options: As for `EMA`.
 
     Returns:
         The averager.
@@ -178,13 +179,15 @@ def Lookahead(
     """
     rule = Constant(1 - check_decay(alpha, "alpha"))
     every = Every(k)
-    return Averager(
-        model, Decayed(rule, per_unit=False), every, every, use_buffers=use_buffers, optimizer_state=optimizer_state
-    )
+    return Averager(model, Decayed(rule, per_unit=False), every, every, optimizer_state=optimizer_state, **options)
 
 
 def LAWA(
-    model: nn.Module, *, window: int = 5, update_every: int | str | Every = "1 epoch", use_buffers: bool = True
+    model: nn.Module,
+    *,
+    window: int = 5,
+    update_every: int | str | Every = "1 epoch",
+    **options: Unpack[AverageOptions],
 ) -> Averager:
     """Latest weight averaging: the mean of the last few snapshots, each with the same weight.
 
@@ -194,7 +197,7 @@ def LAWA(
         model: The model that is trained.
         window: Number of snapshots, at least 1; each takes the memory of the weights.
         update_every: When a snapshot is taken: `"1 epoch"`, `"500 steps"`.
-        use_buffers: As for `SWA`.
+        options: As for `SWA`.
 
     Returns:
         The averager.
@@ -209,7 +212,7 @@ def LAWA(
         Kaddour, "Stop Wasting My Time! Saving Days of ImageNet and BERT Training with Latest Weight Averaging",
         arXiv 2209.14981, 2022.
     """
-    return Averager(model, Window(window), Every.of(update_every), use_buffers=use_buffers)
+    return Averager(model, Window(window), Every.of(update_every), **options)
 
 
 def PowerEMA(
@@ -218,7 +221,7 @@ def PowerEMA(
     *,
     update_every: int | str | Every = 1,
     update_after_step: int = 0,
-    use_buffers: bool = True,
+    **options: Unpack[AverageOptions],
 ) -> Averager:
     """Power-function EMA: an average whose memory grows with training, so that early weights are forgotten.
 
@@ -230,7 +233,7 @@ def PowerEMA(
         gamma: Exponent, at least 0; 6.94 looks back over about 10 % of training, 16.97 over about 5 %, 0 is the mean.
         update_every: As for `EMA`.
         update_after_step: As for `EMA`.
-        use_buffers: As for `EMA`.
+        options: As for `EMA`.
 
     Returns:
         The averager.
@@ -250,7 +253,7 @@ def PowerEMA(
         Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models", arXiv 2312.02696, 2024.
     """
     update = _in_steps(update_every, update_after_step)
-    return Averager(model, Decayed(PowerFunction(gamma), per_unit=True), update, use_buffers=use_buffers)
+    return Averager(model, Decayed(PowerFunction(gamma), per_unit=True), update, **options)
 
 
 def _in_steps(update_every: int | str | Every, update_after_step: int) -> Every:

@@ -19,34 +19,24 @@ import torch.distributed as dist
 from torch import nn
 from torch.optim import Optimizer
 
-from switch_ema.averaging.averager import Averager, Handle
+from switch_ema.averaging.attach import Handle, attach
+from switch_ema.averaging.averager import Averager
 from switch_ema.averaging.buffers import copied_names
+from switch_ema.averaging.group import AveragerGroup
 from switch_ema.averaging.methods import PowerEMA
+from switch_ema.averaging.options import Options
 from switch_ema.averaging.profiles import PerStep, Power
-from switch_ema.averaging.slots import find_slots, plain_names
-from switch_ema.averaging.snapshots import Kind, Snapshot, as_stored, find, safetensors
+from switch_ema.averaging.safefile import safetensors
+from switch_ema.averaging.shards import raise_everywhere
+from switch_ema.averaging.slots import plain_names
+from switch_ema.averaging.snapshots import Kind, Snapshot, find
 from switch_ema.averaging.state import AveragerState
 from switch_ema.averaging.synthesis import Snapshots, Synthesis
+from switch_ema.averaging.tensors import is_sharded
 from switch_ema.averaging.trigger import Clock, Every
 
 _FORMAT = 1
 _DTYPES = (None, torch.float64, torch.float32, torch.float16, torch.bfloat16)
-
-
-@final
-class Handles:
-    """What `attach` returns; `remove()` detaches from the optimizer again."""
-
-    def __init__(self, tracker: PostHocEMA, optimizer: Optimizer, parts: Sequence[Handle]) -> None:
-        self.optimizer = optimizer
-        self._parts = parts
-        self._hook = optimizer.register_step_post_hook(lambda *_: tracker._after_step())
-
-    def remove(self) -> None:
-        """Stop updating after the optimizer's steps; harmless if done before."""
-        self._hook.remove()
-        for part in self._parts:
-            part.remove()
 
 
 @final
@@ -109,6 +99,8 @@ class PostHocEMA:
         self._averagers = {
             float(gamma): PowerEMA(model, gamma, update_every=update, use_buffers=use_buffers) for gamma in gammas
         }
+        self._group = AveragerGroup(*self._averagers.values())
+        self._handle: Handle | None = None
         self._use_buffers = use_buffers
         self._dtype = dtype
         self._folder = Path(folder)
@@ -140,9 +132,8 @@ class PostHocEMA:
         Raises:
             ValueError: If a snapshot is due and the folder has another run's, or the type is too narrow for a value.
         """
-        for averager in self._averagers.values():
-            averager.update()
-        self._after_step()
+        self._group.update()
+        self._tick(self._clock.next_step())
 
     def end_epoch(self) -> None:
         """Count a completed epoch, and store if it is time; call it once at the end of every epoch.
@@ -151,24 +142,24 @@ class PostHocEMA:
             RuntimeError: If the model's tensors are not those it had.
             ValueError: As for `update`.
         """
-        for averager in self._averagers.values():
-            averager.end_epoch()
+        self._group.end_epoch()
         self._tick(self._clock.next_epoch())
 
-    def attach(self, optimizer: Optimizer) -> Handles:
+    def attach(self, *optimizers: Optimizer) -> Handle:
         """Call `update()` after each step of the optimizer; a step that a GradScaler skips is no step.
 
         Args:
-            optimizer: The optimizer that trains the model. With several optimizers attach the one that steps last.
+            optimizers: The optimizer that trains the model. Of several, the one that steps last comes last.
 
         Returns:
             A handle whose `remove()` detaches.
 
         Raises:
             RuntimeError: If an optimizer is attached already.
-            ValueError: If the optimizer holds none of the model's parameters.
+            ValueError: If no optimizer is given, or none holds one of the model's parameters.
         """
-        return Handles(self, optimizer, [averager.attach(optimizer) for averager in self._averagers.values()])
+        self._handle = attach(self._handle, optimizers, self._model.parameters(), after=self.update)
+        return self._handle
 
     def copy_to(self, model: nn.Module, gamma: float) -> None:
         """Copy an average that is tracked, as it is now, into a model of the same structure.
@@ -267,9 +258,6 @@ class PostHocEMA:
         """The step of the last update, at which the averages end."""
         return int(self._any.state_dict()["counters"]["taken"])
 
-    def _after_step(self) -> None:
-        self._tick(self._clock.next_step())
-
     def _tick(self, after: Clock) -> None:
         before, self._clock = self._clock, after
         self._claim(before.steps)
@@ -278,8 +266,21 @@ class PostHocEMA:
 
     def _claim(self, steps: int) -> None:
         """Make sure, once, that the folder has no other snapshots than those of this run until now."""
-        if self._claimed or not _is_first_rank():
+        if self._claimed:
             return
+        failure: Exception | None = None
+        if _is_first_rank():
+            try:
+                self._clear(steps)
+            except Exception as error:
+                failure = error
+        if any(map(is_sharded, self._any.state_dict()["averages"].values())):
+            raise_everywhere(failure)
+        elif failure is not None:
+            raise failure
+        self._claimed = True
+
+    def _clear(self, steps: int) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         found = find(self._folder)
         if others := sorted({s.run for s in found} - {self._run}):
@@ -293,21 +294,16 @@ class PostHocEMA:
             warnings.warn(
                 f"training goes on from step {steps}; {len(later)} snapshots of later steps in {self._folder} are set "
                 "aside as *.stale",
-                stacklevel=4,
+                stacklevel=5,
             )
-        self._claimed = True
 
     def _store(self, profile: Power, kind: Kind) -> None:
         averages = plain_names(self._averagers[profile.gamma].state_dict()["averages"])
-        tensors = {
-            name: as_stored(name, tensor, None if name in kind.copied else self._dtype)
-            for name, tensor in averages.items()
-        }
-        if _is_first_rank():
-            Snapshot.write(self._folder, self._run, profile, kind, tensors)
+        if _is_first_rank() or any(map(is_sharded, averages.values())):
+            Snapshot.write(self._folder, self._run, profile, kind, averages, self._dtype)
 
     def _kind(self) -> Kind:
-        slots = find_slots(self._model, use_buffers=self._use_buffers)
+        slots = Options(use_buffers=self._use_buffers).find(self._model)
         stored_as = {id(slot.tensor): name for name, slot in plain_names(slots).items()}
         named = plain_names(self._model.state_dict(keep_vars=True))
         tied = {alias: stored_as[id(t)] for alias, t in named.items() if stored_as.get(id(t), alias) != alias}

@@ -37,6 +37,7 @@ DTYPES = {
 }
 CODES = {dtype: code for code, dtype in DTYPES.items()}
 ABOUT = "switch_ema"  # our key in the metadata of a file; its value is JSON
+CHECKSUMS = ("header_checksum", "checksum")  # of names, types, shapes and the rest of ABOUT; and of the values, too
 
 
 class Entry(NamedTuple):
@@ -72,9 +73,10 @@ def write_safetensors(
 
     Raises:
         OSError: If the disk is full or the folder cannot be written; nothing is left behind then.
-        ValueError: If a tensor is of a type that the format has not.
+        ValueError: If a value is beyond the range of the type in which it is stored.
     """
     about = {**about, "format": FORMAT, "version": __version__}
+    about["header_checksum"] = header_checksum(about, entries)
     checksum = Checksum(about)
     about["checksum"] = "0" * Checksum.LENGTH  # filled in when all tensors are written
     header = _header(entries, about)
@@ -82,21 +84,38 @@ def write_safetensors(
     def write(file: BinaryIO) -> None:
         file.write(header)
         for name in in_order(entries):
-            entry, written = entries[name], 0
-            checksum.add_tensor(name, CODES[entry.dtype], entry.shape)
-            for block in blocks(name):
-                data = to_bytes(block, entry.dtype)
-                checksum.add_bytes(data)
-                file.write(data)
-                written += len(data)
-            if written != entry.nbytes:
-                raise RuntimeError(f"{name!r} has {written} bytes instead of {entry.nbytes}")
+            checksum.add_tensor(name, CODES[entries[name].dtype], entries[name].shape)
+            _write_tensor(file, checksum, name, entries[name], blocks(name))
         about["checksum"] = checksum.hexdigest()
         file.seek(0)
         file.write(_header(entries, about))
 
     write_atomically(path, write)
     return about
+
+
+def _write_tensor(file: BinaryIO, checksum: Checksum, name: str, entry: Entry, blocks: Iterable[Tensor]) -> None:
+    written = 0
+    for block in blocks:
+        data = to_bytes(name, block, entry.dtype)
+        checksum.add_bytes(data)
+        file.write(data)
+        written += len(data)
+    if written != entry.nbytes:
+        raise RuntimeError(f"{name!r} has {written} bytes instead of {entry.nbytes}")
+
+
+def header_checksum(about: Mapping[str, Any], entries: Mapping[str, Entry]) -> str:
+    """Return the checksum of all that a file says before its values, so that a damaged header is not taken at its word.
+
+    Args:
+        about: What the file says about itself, without checksums.
+        entries: Type and shape of each tensor by name.
+    """
+    checksum = Checksum(about)
+    for name in in_order(entries):
+        checksum.add_tensor(name, CODES[entries[name].dtype], entries[name].shape)
+    return checksum.hexdigest()
 
 
 def in_blocks(tensor: Tensor) -> Iterator[Tensor]:
@@ -106,11 +125,23 @@ def in_blocks(tensor: Tensor) -> Iterator[Tensor]:
         yield flat[start : start + BLOCK]
 
 
-def to_bytes(block: Tensor, dtype: torch.dtype) -> bytearray:
-    """Return a flat tensor's values in a type, as bytes."""
+def to_bytes(name: str, block: Tensor, dtype: torch.dtype) -> bytearray:
+    """Return a flat tensor's values in a type, as bytes.
+
+    Raises:
+        ValueError: If a finite value is beyond the range of the type.
+    """
     data = bytearray(block.numel() * dtype.itemsize)
     if data:
-        torch.frombuffer(data, dtype=torch.uint8).view(dtype).copy_(block.detach())
+        block = block.detach().cpu()
+        stored = torch.frombuffer(data, dtype=torch.uint8).view(dtype).copy_(block)
+        if block.dtype != dtype and dtype.is_floating_point:
+            lost = block.isfinite() & ~stored.to(block.dtype).isfinite()
+            if bool(lost.any()):
+                raise ValueError(
+                    f"{name!r} has values beyond the range of {dtype} ({float(block[lost].abs().max()):.4g}); "
+                    "store it in a wider type, such as torch.float32"
+                )
     return data
 
 
@@ -118,15 +149,13 @@ def storable(name: str, tensor: Tensor) -> Entry:
     """Return the entry of a tensor that a file can hold.
 
     Raises:
-        ValueError: If it is sparse, quantized, sharded, without values, or of a type that safetensors has not.
+        ValueError: If it is sparse, quantized, without values, or of a type that safetensors has not.
     """
     reason = ""
     if tensor.layout is not torch.strided or tensor.is_quantized:
         reason = "is sparse or quantized; convert it with .to_dense() or .dequantize()"
     elif tensor.is_meta:
         reason = "is on the meta device and has no values; load or initialise it first"
-    elif hasattr(tensor, "full_tensor"):
-        reason = "is sharded; gather it with .full_tensor() first"
     elif tensor.dtype not in CODES:
         reason = f"is of type {str(tensor.dtype).removeprefix('torch.')}, which safetensors has not; convert it first"
     if reason:

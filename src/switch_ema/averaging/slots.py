@@ -7,8 +7,7 @@ A slot remembers the module's own dictionary rather than the tensor in it, so th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -19,8 +18,7 @@ _T = TypeVar("_T")
 _WRAPPERS = ("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 
-@dataclass(frozen=True)
-class Slot:
+class Slot(NamedTuple):
     """Where a parameter or buffer of a model lives."""
 
     holder: dict[str, Any]
@@ -53,7 +51,7 @@ def find_slots(model: nn.Module, *, use_buffers: bool) -> dict[str, Slot]:
     """
     slots: dict[str, Slot] = {}
     seen: set[int] = set()
-    for name, slot in _walk(model):
+    for name, slot in all_slots(model):
         tensor = slot.holder[slot.key]
         if tensor is None or id(tensor) in seen or not (slot.is_parameter or use_buffers):
             continue
@@ -72,7 +70,11 @@ def find_slots(model: nn.Module, *, use_buffers: bool) -> dict[str, Slot]:
     return slots
 
 
-def _walk(model: nn.Module) -> Iterator[tuple[str, Slot]]:
+def all_slots(model: nn.Module) -> Iterator[tuple[str, Slot]]:
+    """Yield the place of every parameter and saved buffer of each module, parameters first; tied ones, and none, too.
+
+    A module that is used in several places counts once.
+    """
     modules = list(model.named_modules())
     for prefix, module in modules:
         for key in module._parameters:
@@ -84,6 +86,29 @@ def _walk(model: nn.Module) -> Iterator[tuple[str, Slot]]:
             yield f"{prefix}.{key}" if prefix else key, Slot(module._buffers, key, False)
 
 
+class Structure:
+    """Which modules a model is made of, and which tensors they have, as far as names go.
+
+    Args:
+        model: Any module.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        modules = list(model.modules())
+        self._children = [(module._modules, list(module._modules.items())) for module in modules]
+        self._tensors = [(held, _filled(held)) for m in modules for held in (m._parameters, m._buffers)]
+
+    def is_unchanged(self) -> bool:
+        """Return whether the model still has the same modules and the same names of tensors."""
+        return all(list(children.items()) == known for children, known in self._children) and all(
+            _filled(held) == known for held, known in self._tensors
+        )
+
+
+def _filled(held: Mapping[str, Any]) -> list[str]:
+    return [key for key, tensor in held.items() if tensor is not None]
+
+
 def write(slots: Mapping[str, Slot], sources: Mapping[str, Tensor]) -> None:
     """Copy tensors into a model's own, in place; a buffer of another shape is replaced.
 
@@ -91,14 +116,16 @@ def write(slots: Mapping[str, Slot], sources: Mapping[str, Tensor]) -> None:
         slots: The targets by name.
         sources: The sources by name; a target without a source is left alone.
     """
-    pairs = [
-        (slots[name].tensor, source) for name, source in sources.items() if slots[name].tensor.shape == source.shape
-    ]
-    copy_([target for target, _ in pairs], [source for _, source in pairs])
-    for name, source in sources.items():
-        slot = slots[name]
-        if slot.tensor.shape != source.shape and not slot.is_parameter:
-            slot.holder[slot.key] = source.detach().to(device=slot.tensor.device, dtype=slot.tensor.dtype, copy=True)
+    found = [slots[name] for name in sources]
+    targets, values = [slot.tensor for slot in found], list(sources.values())
+    if [target.shape for target in targets] == [value.shape for value in values]:
+        copy_(targets, values)
+        return
+    for slot, target, value in zip(found, targets, values, strict=True):
+        if target.shape == value.shape:
+            copy_([target], [value])
+        elif not slot.is_parameter:
+            slot.holder[slot.key] = value.detach().to(device=target.device, dtype=target.dtype, copy=True)
 
 
 def write_all(targets: Mapping[str, Slot], sources: Mapping[str, Tensor]) -> None:
@@ -130,9 +157,13 @@ def reshard(model: nn.Module) -> None:
     Args:
         model: Any module.
     """
-    for module in model.modules():
-        if getattr(type(module), "reshard", None) and getattr(type(module), "unshard", None):
-            cast(Any, module).reshard()
+    for module in filter(is_fully_sharded, model.modules()):
+        cast(Any, module).reshard()
+
+
+def is_fully_sharded(module: nn.Module) -> bool:
+    """Return whether a module gathers its parameters for each forward pass (FSDP2)."""
+    return hasattr(type(module), "reshard") and hasattr(type(module), "unshard")
 
 
 def plain_name(name: str) -> str:

@@ -17,6 +17,7 @@ from torch import Tensor
 from switch_ema.averaging.safefile import SafeFile
 from switch_ema.averaging.safewriter import Entry, in_blocks, storable
 from switch_ema.averaging.slots import differences
+from switch_ema.averaging.tensors import is_sharded
 
 TORCH_ENDINGS = (".pt", ".pth", ".bin", ".ckpt")
 _INDEX = ".index.json"
@@ -43,7 +44,7 @@ class Source(Protocol):
         """The files that are read."""
 
     def blocks(self, name: str) -> Iterator[Tensor]:
-        """Yield a tensor in flat blocks of `BLOCK` elements and a rest."""
+        """Yield a tensor in flat blocks of `BLOCK` elements and a rest, each good until the next."""
 
     def __enter__(self) -> Self: ...
 
@@ -232,6 +233,8 @@ def _state_dicts(content: Any, place: str = "", depth: int = 0) -> dict[str, dic
 
 
 def _entry(path: Path, name: str, tensor: Tensor) -> Entry:
+    if is_sharded(tensor):
+        raise ValueError(f"{path}: tensor {name!r} is sharded; gather it with .full_tensor() before saving it")
     try:
         return storable(name, tensor)
     except ValueError as error:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
 from torch import Tensor
 
 from switch_ema.averaging.slots import differences
+from switch_ema.averaging.trigger import Clock
 
 _FORMAT = 1
+_CLOCK = ("steps", "epochs", "step_in_epoch")
 
 
 @dataclass
@@ -22,27 +24,31 @@ class Counters:
     Attributes:
         n_averaged: Updates so far.
         n_switches: Switches so far.
-        steps: Completed optimizer steps.
-        epochs: Completed epochs.
-        step_in_epoch: Steps since the last epoch ended.
+        n_skipped: Updates left out so far because a weight was not finite.
         taken: Time of the last update.
         switched: Time of the last switch.
         lag: How far the average is behind a model that moved steadily since the last switch.
+        clock: Completed steps and epochs.
     """
 
     n_averaged: int = 0
     n_switches: int = 0
-    steps: int = 0
-    epochs: int = 0
-    step_in_epoch: int = 0
+    n_skipped: int = 0
     taken: int = 0
     switched: int = 0
     lag: float = 0.0
+    clock: Clock = field(default_factory=Clock)
+
+    def to_dict(self) -> dict[str, int | float]:
+        """Return all counters, those of the clock among them."""
+        values = asdict(self)
+        clock = values.pop("clock")
+        return {**values, **{name: clock[name] for name in _CLOCK}}
 
     @classmethod
     def from_dict(cls, values: Any) -> Self:
         """Read counters, refusing missing, unknown, negative and non-numeric ones."""
-        names = [field.name for field in fields(cls)]
+        names = [*(f.name for f in fields(cls) if f.name != "clock"), *_CLOCK]
         if not isinstance(values, dict) or set(values) != set(names):
             found = differences(values if isinstance(values, dict) else (), names)
             raise ValueError(f"the averager state has not the counters it should have ({found}); load the right file")
@@ -50,7 +56,8 @@ class Counters:
             kinds = (int, float) if name == "lag" else (int,)
             if isinstance(value, bool) or not isinstance(value, kinds) or not 0 <= value < math.inf:
                 raise ValueError(f"the averager state is damaged: {name} is {value!r}, not a count of at least 0")
-        return cls(**values)
+        own = {name: value for name, value in values.items() if name not in _CLOCK}
+        return cls(**own, clock=Clock(**{name: values[name] for name in _CLOCK}))
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ class AveragerState:
         return {
             "format": _FORMAT,
             "made_of": dict(self.made_of),
-            "counters": asdict(self.counters),
+            "counters": self.counters.to_dict(),
             "averages": dict(self.averages),
             "snapshots": [dict(s) for s in self.snapshots],
         }

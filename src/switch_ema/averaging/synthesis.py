@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-import torch
 from torch import Tensor, nn
 
+from switch_ema.averaging.blend import weighted_mean
 from switch_ema.averaging.decay import gamma_from_sigma_rel
+from switch_ema.averaging.options import Options
 from switch_ema.averaging.profiles import Fit, PerStep, Power, per_step, solve
-from switch_ema.averaging.slots import Slot, differences, find_slots, plain_names, write_all
+from switch_ema.averaging.safefile import joined
+from switch_ema.averaging.safewriter import Entry
+from switch_ema.averaging.slots import Slot, differences, plain_names, reshard, write_all
 from switch_ema.averaging.snapshots import Kind, Snapshot, find
-from switch_ema.averaging.tensors import average_dtype
+from switch_ema.averaging.tensors import average_dtype, like
 
-_BLOCK = 1 << 14  # elements summed at once: they stay in the processor's cache, and one thread does it
 _POOR = 0.1  # a relative error of the profile worth a warning
 
 
@@ -52,8 +54,12 @@ class Synthesis:
         Raises:
             ValueError: If names or shapes do not fit; nothing is copied then.
         """
-        targets: Mapping[str, Slot] = plain_names(find_slots(model, use_buffers=self.kind.use_buffers))
+        reshard(model)
+        targets: Mapping[str, Slot] = plain_names(Options(use_buffers=self.kind.use_buffers).find(model))
         sources = {name: t for name, t in self.tensors.items() if name in targets or name not in self.kind.tied}
+        for name in sources.keys() & targets.keys():
+            if sources[name].shape == targets[name].tensor.shape:
+                sources[name] = like(sources[name], targets[name].tensor)
         write_all(targets, sources)
 
 
@@ -85,6 +91,7 @@ class Snapshots:
         runs = sorted({s.run for s in found})
         if run is None and len(runs) > 1:
             raise ValueError(f"{folder} has snapshots of several runs ({', '.join(runs)}); choose one with run=...")
+        self._verified: dict[Path, object] = {}  # what a file said of itself when all of it was checked
         self._stored = [
             s for s in found if (run is None or s.run == run) and (until is None or s.profile.step <= until)
         ]
@@ -93,7 +100,7 @@ class Snapshots:
             raise FileNotFoundError(f"{folder} has no snapshots{others}; write some with PostHocEMA.snapshot()")
         last = self._stored[-1]
         for snapshot in self._stored:
-            if names := differences(snapshot.checksums, last.checksums):
+            if names := differences(snapshot.entries, last.entries):
                 raise ValueError(f"{snapshot.path} is of another model than {last.path.name} ({names}); remove one")
 
     @property
@@ -196,30 +203,22 @@ class Snapshots:
         tensors: dict[str, Tensor] = {}
         with ExitStack() as stack:
             files = {s: stack.enter_context(s.open()) for s in snapshots}
-            for name in newest.checksums:
+            for file in files.values():
+                if self._verified.get(file.path) != file.about:
+                    self._verified[file.path] = file.verify()
+            for name, entry in newest.entries.items():
                 if name in copied:
-                    tensors[name] = newest.tensor(files[newest], name).clone()
+                    tensors[name] = files[newest].tensor(name)
                 else:
-                    parts = (s.tensor(file, name) for s, file in files.items())
-                    tensors[name] = _weighted_sum(name, parts, fit.coefficients)
+                    shapes = {s.entries[name].shape for s in snapshots}
+                    if len(shapes) > 1:
+                        raise ValueError(
+                            f"{name!r} has shapes {' and '.join(map(str, sorted(shapes)))} in these snapshots; those "
+                            "from before and after such a change have no sum"
+                        )
+                    result = Entry(average_dtype(entry.dtype), entry.shape)
+                    blocks = zip(*(file.blocks(name) for file in files.values()), strict=True)
+                    means = (weighted_mean(parts, fit.coefficients, 1.0, result.dtype) for parts in blocks)
+                    tensors[name] = joined(means, result)
         tensors |= {alias: tensors[name] for alias, name in newest.kind.tied.items()}
         return Synthesis(tensors, fit, newest.kind)
-
-
-def _weighted_sum(name: str, tensors: Iterable[Tensor], coefficients: Sequence[float]) -> Tensor:
-    total: Tensor | None = None
-    result_type = torch.float32
-    for tensor, coefficient in zip(tensors, coefficients, strict=True):
-        result_type = average_dtype(tensor.dtype)
-        if total is None:
-            total = torch.zeros(tensor.shape, dtype=torch.complex128 if tensor.is_complex() else torch.float64)
-        if total.shape != tensor.shape:
-            raise ValueError(
-                f"{name!r} has shape {tuple(total.shape)} in one snapshot and {tuple(tensor.shape)} in another; "
-                "snapshots from before and after such a change have no sum"
-            )
-        for into, part in zip(total.view(-1).split(_BLOCK), tensor.reshape(-1).split(_BLOCK), strict=True):
-            into.add_(part, alpha=coefficient)
-    if total is None:
-        raise ValueError(f"there are no snapshots of {name!r}")
-    return total.to(result_type)

@@ -1,4 +1,4 @@
-"""Arithmetic over lists of tensors: what an average needs, on plain and sharded tensors, in one or two types."""
+"""What averages need to know of tensors: their type, their shards, and how to copy them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import Buffer, Parameter
 
-_PLAIN = {Tensor, Parameter, Buffer}
-_BLOCK = 1 << 18  # elements: a block and its copy fit into the cache of a core
+PLAIN = {Tensor, Parameter, Buffer}
 
 
 def average_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -31,55 +30,68 @@ def is_averaged(tensor: Tensor) -> bool:
 
 
 @torch.no_grad()
-def lerp_(averages: Sequence[Tensor], values: Sequence[Tensor], weight: float) -> None:
-    """Move each average towards its value: `average <- average + weight * (value - average)`.
-
-    A value equal to its average leaves it unchanged to the last bit; weight 1 copies, exactly. Of sharded tensors each
-    process moves its own shard.
-
-    Args:
-        averages: Tensors changed in place.
-        values: Tensors of the same shapes; a half-precision one is raised to the average's type first.
-        weight: Share of the value, in [0, 1].
-    """
-    averages, values = _local(averages), _local(values)
-    raised = [
-        i for i, (average, value) in enumerate(zip(averages, values, strict=True)) if average.dtype != value.dtype
-    ]
-    for i in reversed(raised):
-        _lerp_raised_(averages.pop(i), values.pop(i), weight)
-    if averages:
-        torch._foreach_lerp_(averages, values, weight)
-
-
-def _lerp_raised_(average: Tensor, value: Tensor, weight: float) -> None:
-    """Raise the value to the average's type and fold it in, on a CPU block by block so that the copy stays in cache."""
-    blocks = average.device.type == "cpu" and average.is_contiguous() and value.is_contiguous()
-    if not blocks or average.numel() <= _BLOCK:
-        average.lerp_(value.to(average.dtype), weight)
-        return
-    for part, new in zip(torch.split(average.view(-1), _BLOCK), torch.split(value.view(-1), _BLOCK), strict=True):
-        part.lerp_(new.to(average.dtype), weight)
-
-
-@torch.no_grad()
 def copy_(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
     """Copy each source into its target, in place, changing type and device as needed.
 
     In place under `no_grad`, and never through `.data`: autograd then refuses a backward pass through overwritten
-    weights, where a write through `.data` would give wrong gradients in silence.
+    weights, where a write through `.data` would give wrong gradients in silence. Of sharded tensors each process copies
+    its own shard.
     """
     if targets:
-        torch._foreach_copy_(_local(targets), _local(sources))
+        torch._foreach_copy_(local(targets), local(sources))
 
 
 def is_sharded(tensor: Tensor) -> bool:
     """Return whether a tensor is one process's part of a larger one (a DTensor)."""
-    return type(tensor) not in _PLAIN and hasattr(tensor, "to_local")
+    return type(tensor) not in PLAIN and hasattr(tensor, "to_local")
 
 
-def _local(tensors: Sequence[Tensor]) -> list[Tensor]:
+@torch.no_grad()
+def local(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Return the tensors, and of a sharded one (a DTensor) the shard of this process."""
-    if set(map(type, tensors)) <= _PLAIN:
+    if set(map(type, tensors)) <= PLAIN:
         return list(tensors)
     return [cast(Any, tensor).to_local() if is_sharded(tensor) else tensor for tensor in tensors]
+
+
+def like(whole: Tensor, target: Tensor) -> Tensor:
+    """Return a tensor laid out as another one: of a sharded one this process's own shard. Nothing is communicated.
+
+    Args:
+        whole: A whole tensor, the same in all processes.
+        target: A tensor of the same shape; plain or sharded.
+
+    Returns:
+        The tensor itself, or a sharded one that does not keep it in memory.
+
+    Raises:
+        ValueError: If the target is shared out in a way that is not known here.
+    """
+    if not is_sharded(target):
+        return whole
+    sharded = cast(Any, target)
+    mesh, part = sharded.device_mesh, whole.detach()
+    # FSDP2 splits (as "strided" shards) what tensor parallelism has split before
+    for i, placement in sorted(enumerate(sharded.placements), key=lambda pair: hasattr(pair[1], "split_factor")):
+        if hasattr(placement, "dim"):
+            chunks = part.chunk(mesh.size(i), placement.dim)
+            rank = mesh.get_local_rank(i)
+            part = chunks[rank] if rank < len(chunks) else part.narrow(placement.dim, 0, 0)
+    if part.shape != sharded.to_local().shape:
+        raise ValueError(
+            f"this process's part has shape {tuple(sharded.to_local().shape)} by its placements {sharded.placements}, "
+            f"and {tuple(part.shape)} was expected; load the weights before the model is shared out"
+        )
+    return sharded_like(part.clone(), target)
+
+
+def sharded_like(shard: Tensor, like: Tensor) -> Tensor:
+    """Return a shard of this process as part of a tensor that is sharded as another one; a plain one as it is."""
+    if not is_sharded(like):
+        return shard
+    from torch.distributed.tensor import DTensor  # slow to import
+
+    whole = cast(Any, like)
+    return DTensor.from_local(
+        shard, whole.device_mesh, whole.placements, run_check=False, shape=whole.shape, stride=whole.stride()
+    )

@@ -1,0 +1,96 @@
+"""Several averages of one model, updated together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch.optim import Optimizer
+
+from switch_ema.averaging.attach import Handle, attach
+from switch_ema.averaging.averager import Averager
+from switch_ema.averaging.averages import Together
+
+
+@final
+class AveragerGroup:
+    """Averagers of one model that are updated together: averages of several decays read the weights once.
+
+    Each averager does what it would do alone, bit for bit. At most one of them may switch: it would change the weights
+    under the others.
+
+    Args:
+        averagers: Averagers of the same model, at least one; none of them attached.
+
+    Raises:
+        ValueError: If they are of different models, or several of them switch.
+
+    Example:
+        >>> from torch import nn
+        >>> from switch_ema import EMA
+        >>> model = nn.Linear(2, 1)
+        >>> group = AveragerGroup(EMA(model, 0.99), EMA(model, 0.999))
+        >>> group.update()
+        >>> [averager.n_averaged for averager in group.averagers]
+        [1, 1]
+    """
+
+    def __init__(self, *averagers: Averager) -> None:
+        if not averagers or any(averager.model is not averagers[0].model for averager in averagers):
+            raise ValueError("a group is of averagers of one model, at least one; make a group for each model")
+        if sum(averager.switches for averager in averagers) > 1:
+            raise ValueError("several averagers of the group switch; at most one can change the weights")
+        self.averagers = averagers
+        self._handle: Handle | None = None
+        self._together: dict[tuple[Averager, ...], Together] = {}
+
+    def update(self) -> None:
+        """Count a completed optimizer step for all; see `Averager.update`.
+
+        Raises:
+            RuntimeError: If averaged weights are swapped in.
+        """
+        if torch.compiler.is_compiling():  # counting is no work for a graph
+            torch.compiler.disable(self.update)()
+            return
+        for averager in self.averagers:
+            averager._refuse_while_swapped("update()")
+        befores = [averager._clock for averager in self.averagers]
+        due = [averager for averager in self.averagers if averager._advance(averager._clock.next_step())]
+        self._fold_in(due)
+        for averager, before in zip(self.averagers, befores, strict=True):
+            averager._switch_if_due(before)
+
+    def end_epoch(self) -> None:
+        """Count a completed epoch for all; see `Averager.end_epoch`.
+
+        Raises:
+            RuntimeError: If averaged weights are swapped in, or the model's tensors are not those it had.
+        """
+        for averager in self.averagers:
+            averager.end_epoch()
+
+    def attach(self, *optimizers: Optimizer) -> Handle:
+        """Call `update()` after each step of the optimizer; see `Averager.attach`.
+
+        Raises:
+            RuntimeError: If an optimizer is attached already.
+            ValueError: If no optimizer is given, or none holds one of the model's parameters.
+        """
+        self._handle = attach(self._handle, optimizers, self.averagers[0].model.parameters(), after=self.update)
+        return self._handle
+
+    def _fold_in(self, due: Sequence[Averager]) -> None:
+        by_share = [(averager, averager._share(averager._now())) for averager in due]
+        lerps = [(averager, share) for averager, share in by_share if share is not None]
+        if lerps:
+            key = tuple(averager for averager, _ in lerps)
+            if key not in self._together:
+                self._together[key] = Together([averager._averages for averager in key])
+            self._together[key].lerp_([share for _, share in lerps], [averager.n_averaged for averager in key])
+            for averager in key:
+                averager._count_update(averager._now())
+        for averager, share in by_share:
+            if share is None:
+                averager._take(averager._now())
