@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal, Unpack, final
@@ -15,13 +15,14 @@ from torch.optim import Optimizer
 from switch_ema.averaging.attach import Handle, attach
 from switch_ema.averaging.averages import Averages
 from switch_ema.averaging.cuda import SideStreams
+from switch_ema.averaging.export import call_with, copy_all, state_dict_with
 from switch_ema.averaging.fold import Fold
 from switch_ema.averaging.options import AverageOptions, Options
 from switch_ema.averaging.retention import planned_interval, retained_fraction, warn_of_freezing
-from switch_ema.averaging.slots import Slot, all_slots, find_slots, is_fully_sharded, plain_names, write_all
+from switch_ema.averaging.slots import find_slots, plain_names
 from switch_ema.averaging.state import AveragerState, Counters
 from switch_ema.averaging.swap import swapped_in
-from switch_ema.averaging.trigger import Clock, Every
+from switch_ema.averaging.trigger import Clock, Every, check_triggers
 
 
 @final
@@ -64,16 +65,7 @@ class Averager:
             raise TypeError(f"model is a torch.nn.Module, got {type(model).__name__}; pass the model itself")
         if optimizer_state not in ("keep", "reset"):
             raise ValueError(f"optimizer_state is {optimizer_state!r}; write 'keep' or 'reset'")
-        if steps_per_epoch is not None and (not isinstance(steps_per_epoch, int) or steps_per_epoch < 1):
-            raise ValueError(f"steps_per_epoch is a whole number of at least 1, got {steps_per_epoch!r}")
-        if update.splits_epochs:
-            raise ValueError(
-                f"an average is updated every N steps or N whole epochs, not '{update}'; write it in steps"
-            )
-        if switch is not None and switch.splits_epochs and steps_per_epoch is None:
-            raise ValueError(f"switching every '{switch}' needs steps_per_epoch=..., often len(loader)")
-        if switch is not None and switch.splits_epochs and switch.n * (steps_per_epoch or 0) < 1:
-            raise ValueError(f"'{switch}' is less than one of {steps_per_epoch} steps; write switch_every=1")
+        check_triggers(update, switch, steps_per_epoch)
         self._model = model
         self._fold = fold
         self._update = update
@@ -198,8 +190,8 @@ class Averager:
         """Put the averaged weights and buffers into the model for the length of a `with` block.
 
         The model's own weights and buffers come back afterwards, also after an exception, whatever was done to them;
-        the average is as before too. Parameters that are not averaged are left alone. Inside, `update`, `switch`, `state_dict` and a second `average_parameters` are
-        refused.
+        the average is as before too. Parameters that are not averaged are left alone. Inside, `update`, `switch`,
+        `state_dict` and a second `average_parameters` are refused.
 
         Args:
             exchange: Whether parameters may take over the average's memory (copied when something writes to it), so
@@ -240,21 +232,8 @@ class Averager:
                 is fully sharded (FSDP2).
         """
         self._refuse_while_swapped("functional_call()")
-        if any(map(is_fully_sharded, self._model.modules())):
-            raise RuntimeError(
-                "functional_call() cannot run a fully sharded model (FSDP2), which gathers its own weights; "
-                "use average_parameters()"
-            )
-        current, slots = self._current(), self._averages.slots
-        averages = {id(slot.tensor): (slot, current[name]) for name, slot in slots.items()}
-        tensors = {}
-        for name, slot in all_slots(self._model):  # tied tensors under each of their names
-            if id(slot.holder[slot.key]) in averages:
-                known, average = averages[id(slot.tensor)]
-                # in training a forward pass writes to buffers
-                copied = average.detach().to(known.tensor.device, known.tensor.dtype, copy=not known.is_parameter)
-                tensors[name] = copied
-        return torch.func.functional_call(self._model, tensors, args, kwargs, tie_weights=False)
+        current = self._current()
+        return call_with(self._model, self._averages.slots, current, args, kwargs)
 
     def copy_to(self, model: nn.Module) -> None:
         """Copy the average into a model of the same structure, such as one to export; the averaged model is left alone.
@@ -269,13 +248,7 @@ class Averager:
             ValueError: If names or shapes do not fit; nothing is copied then.
         """
         self._refuse_while_swapped("copy_to()")
-        current, use_buffers = self._current(), self._options.use_buffers
-        own = find_slots(self._model, use_buffers=use_buffers)
-        sources: Mapping[str, Tensor] = {name: current.get(name, slot.tensor) for name, slot in own.items()}
-        targets: Mapping[str, Slot] = find_slots(model, use_buffers=use_buffers)
-        if targets.keys() != sources.keys():
-            targets, sources = plain_names(targets), plain_names(sources)
-        write_all(targets, sources)
+        copy_all(self._model, self._current(), model, use_buffers=self._options.use_buffers)
 
     def averaged_state_dict(self) -> dict[str, Any]:
         """Return what `model.state_dict()` would be with the average in the model, in the model's types, as copies.
@@ -285,13 +258,7 @@ class Averager:
         """
         self._refuse_while_swapped("averaged_state_dict()")
         current = self._current()
-        by_identity = {id(slot.tensor): current[name] for name, slot in self._averages.slots.items()}
-        averaged = self._model.state_dict(keep_vars=True)  # changed in place: it carries the versions of the modules
-        for name, value in averaged.items():
-            if isinstance(value, Tensor):
-                average = by_identity.get(id(value), value).detach()
-                averaged[name] = average.to(device=value.device, dtype=value.dtype, copy=True)
-        return averaged
+        return state_dict_with(self._model, self._averages.slots, current)
 
     def retained_fraction(self, steps: int) -> float:
         """Return the share of an interval's steady progress that a switch at its end would keep.

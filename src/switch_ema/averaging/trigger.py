@@ -187,3 +187,24 @@ class Every:
     def __str__(self) -> str:
         interval = str(Duration(Fraction(self.n), self.unit))
         return f"{interval}{f' after {self.start}' if self.start else ''}{f' until {self.end}' if self.end else ''}"
+
+
+def check_triggers(update: Every, switch: Every | None, steps_per_epoch: int | None) -> None:
+    """Refuse triggers that do not make sense together.
+
+    Args:
+        update: When an average is updated.
+        switch: When it is copied into the model, if ever.
+        steps_per_epoch: Optimizer steps in an epoch, if known.
+
+    Raises:
+        ValueError: If an update falls inside an epoch, or it is not known where a switch does.
+    """
+    if steps_per_epoch is not None and (not isinstance(steps_per_epoch, int) or steps_per_epoch < 1):
+        raise ValueError(f"steps_per_epoch is a whole number of at least 1, got {steps_per_epoch!r}")
+    if update.splits_epochs:
+        raise ValueError(f"an average is updated every N steps or N whole epochs, not '{update}'; write it in steps")
+    if switch is not None and switch.splits_epochs and steps_per_epoch is None:
+        raise ValueError(f"switching every '{switch}' needs steps_per_epoch=..., often len(loader)")
+    if switch is not None and switch.splits_epochs and switch.n * (steps_per_epoch or 0) < 1:
+        raise ValueError(f"'{switch}' is less than one of {steps_per_epoch} steps; write switch_every=1")
