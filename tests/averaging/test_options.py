@@ -12,6 +12,7 @@ from torch import nn
 
 import switch_ema
 from switch_ema import EMA, LAWA, SWA, Averager, SwitchEMA
+from switch_ema.averaging import placement
 from switch_ema.averaging.cuda import CudaPass
 from switch_ema.averaging.layout import Item
 from switch_ema.averaging.offload import OffloadPass
@@ -408,3 +409,26 @@ def test_where_triton_fails_torch_takes_over(caplog: pytest.LogCaptureFixture, m
     assert torch.equal(average[:5], torch.full((5,), 0.4375))
     assert torch.equal(average[5:], torch.zeros(11))
     assert caplog.text.count("torch's own operations take over") == 1
+
+
+@pytest.mark.parametrize("way", [OffloadPass, ForeachPass])
+@pytest.mark.parametrize("case", ["batchnorm", "mixed-types", "gaps", "tied", "integer-buffers"])
+def test_a_run_is_the_same_in_every_way(way: Any, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run() -> Any:
+        trainer = Trainer(build(case))
+        averager = SwitchEMA(trainer.model, decay=0.7, switch_every=3, skip_nonfinite=True)
+        averager.attach(trainer.optimizer)
+        seen = []
+        for _ in range(7):
+            trainer.step()
+            with averager.average_parameters():
+                seen.append(bits(trainer.model.state_dict()))
+            seen += [bits(averager.averaged_state_dict()), bits(averager.state_dict()["averages"])]
+        again = SwitchEMA(trainer.model, decay=0.7, switch_every=3, skip_nonfinite=True)
+        again.load_state_dict(averager.state_dict())
+        again.update()
+        return [*seen, bits(again.state_dict())]
+
+    expected = run()
+    monkeypatch.setattr(placement, "_choose", lambda buffers, items: [way(buffers, items)])
+    assert run() == expected
