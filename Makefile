@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+READY_PEERS := $(VENV)/.ready-peers
 
 .PHONY: demo test lint bench docs clean help
 
@@ -23,8 +24,9 @@ lint: $(READY)  ## Check style, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY)  ## Measure what averaging costs a training step
-	$(BIN)/python benchmarks/step_overhead.py
+# A part of it: make bench BENCH='--only update --rounds 10', or --help.
+bench: $(READY_PEERS)  ## Measure our averages beside those of other libraries, into benchmarks/results/
+	$(BIN)/python -m benchmarks.run $(BENCH)
 
 docs: $(READY)  ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -37,3 +39,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
 	touch $(READY)
+
+$(READY_PEERS): $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench-peers]'
+	touch $(READY_PEERS)

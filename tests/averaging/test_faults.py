@@ -118,7 +118,7 @@ def test_p14_a_copy_that_fails_half_way_restores_the_model(monkeypatch: pytest.M
 
     def half(targets: list[Tensor], sources: list[Tensor]) -> None:
         calls.append(1)
-        if len(calls) > 1:
+        if len(calls) != 2:  # the first saves the weights, the last brings them back
             return original(targets, sources)
         original(targets[:3], sources[:3])
         raise MemoryError
@@ -126,7 +126,7 @@ def test_p14_a_copy_that_fails_half_way_restores_the_model(monkeypatch: pytest.M
     monkeypatch.setattr(torch, "_foreach_copy_", half)
     with pytest.raises(MemoryError), averager.average_parameters():
         pytest.fail("the block must not run")
-    assert len(calls) == 2
+    assert len(calls) == 3
     assert bits(trainer.model.state_dict()) == live
     trainer.step()  # nothing is left swapped
 

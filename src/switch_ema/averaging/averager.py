@@ -76,6 +76,7 @@ class Averager:
         self._count = Counters(taken=update.start, switched=update.start)
         self._averages = Averages(model, self._options)
         self._handle: Handle | None = None
+        self._spare: dict[str, Tensor] = {}
         self._swapped = False
         interval = planned_interval(switch, update, steps_per_epoch)
         self._warned = interval > 0 and warn_of_freezing(
@@ -209,7 +210,8 @@ class Averager:
         averages = self._averages.tensors if self.n_averaged else {}
         self._swapped = True
         try:
-            with swapped_in(self._model, slots, averages, self._averages.lend(exchange) if averages else {}):
+            lent = self._averages.lend(exchange) if averages else {}
+            with swapped_in(self._model, slots, averages, lent, self._spare):
                 yield
         finally:
             self._swapped = False

@@ -16,9 +16,8 @@ from switch_ema.averaging.layout import Layout, Wanted, is_only_ours
 from switch_ema.averaging.options import Options
 from switch_ema.averaging.placement import Passes
 from switch_ema.averaging.slots import Slot, Structure, differences, reshard, write
+from switch_ema.averaging.swap import LARGE
 from switch_ema.averaging.tensors import average_dtype, is_sharded, like, local, sharded_like
-
-_LARGE = 1 << 14  # elements
 
 
 @final
@@ -113,7 +112,7 @@ class Averages:
         """
         if exchange is None:
             exchange = all(buffer.device.type == "cpu" for buffer in self._layout.buffers)
-        large = [name for name, slot in self._slots.items() if slot.is_parameter and slot.tensor.numel() >= _LARGE]
+        large = [name for name, slot in self._slots.items() if slot.is_parameter and slot.tensor.numel() >= LARGE]
         return self._layout.lend([n for n in large if exchange and is_only_ours(self._slots[n].tensor)])
 
     def write_to_model(self) -> None:

@@ -12,6 +12,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from switch_ema.averaging.tensors import PLAIN
 
 _ALIGNED = 16  # elements; kernels on accelerators read aligned memory faster
+_SMALL = 1 << 10  # elements
 _memories: MutableMapping[Tensor, Tensor] = WeakTensorKeyDictionary()
 
 
@@ -73,7 +74,7 @@ class Layout:
         self.buffers: list[Tensor] = []
         self.views: dict[str, Tensor] = {}
         for (device, dtype), names in groups.items():
-            in_order = sorted(names, key=lambda name: (wanted[name].kind, str(values[name].dtype)))
+            in_order = sorted(names, key=lambda name: _neighbours(wanted[name], values[name]))
             pinned = device.type == "cpu" and any(values[name].is_cuda for name in names)
             buffer = torch.zeros(self._place(in_order, values, device), dtype=dtype, device=device, pin_memory=pinned)
             self._names.append(in_order)
@@ -121,6 +122,16 @@ class Layout:
             self._starts[name] = end
             end += -(-values[name].numel() // step) * step
         return end
+
+
+def is_small(value: Tensor) -> bool:
+    """Return whether a call costs more than the work on the tensor, so that it is better joined with others."""
+    return value.numel() <= _SMALL
+
+
+def _neighbours(wanted: Wanted, value: Tensor) -> tuple[object, ...]:
+    """Return what neighbours in a buffer share, so that they can be worked on together."""
+    return wanted.kind, str(value.dtype), is_small(value)
 
 
 def memory(value: Tensor) -> Tensor:

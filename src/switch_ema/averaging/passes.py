@@ -8,10 +8,10 @@ from typing import Protocol, final
 import torch
 from torch import Tensor
 
-from switch_ema.averaging.layout import Item
+from switch_ema.averaging.layout import Item, is_small
 from switch_ema.averaging.rounding import Rounding
 
-_BLOCK = 1 << 18  # elements: a block and its copy in another type fit into the cache of a core
+_BLOCK = 1 << 17  # elements: a block and its copy in another type fit into the cache of a core
 _JOINED = (1 << 15) - 1  # elements: torch copies so many at once without starting threads
 
 
@@ -48,6 +48,8 @@ class CpuPass:
     def __init__(self, buffers: Sequence[Tensor], items: Sequence[Item]) -> None:
         self._dtype = buffers[0].dtype
         self._in_blocks = self._dtype != items[0].source.dtype or self._dtype is torch.bfloat16
+        wide = torch.float32 if self._dtype is torch.bfloat16 else self._dtype
+        self._scratch = torch.empty(_BLOCK if self._in_blocks else 0, dtype=wide)
         self._pieces = [_piece(buffers, run) for run in _runs(items)]
 
     @torch.no_grad()
@@ -56,13 +58,17 @@ class CpuPass:
         if keep is not None and not keep:
             return
         roundings = [Rounding(seed) for seed in seeds] if self._dtype is torch.bfloat16 else []
+        if not self._in_blocks:
+            rows, values = zip(*self._blocks(), strict=True)
+            for row, share in zip(zip(*rows, strict=True), shares, strict=True):
+                torch._foreach_lerp_(row, values, share)
+            return
         for targets, source in self._blocks():
-            value = source.to(torch.float32 if roundings else self._dtype)
-            if roundings:
-                for target, share, rounding in zip(targets, shares, roundings, strict=True):
-                    target.copy_(rounding(target.to(torch.float32).lerp_(value, share)))
-            else:
-                for target, share in zip(targets, shares, strict=True):
+            value = self._widened(source)
+            for i, (target, share) in enumerate(zip(targets, shares, strict=True)):
+                if roundings:
+                    target.copy_(roundings[i](target.to(torch.float32).lerp_(value, share)))
+                else:
                     target.lerp_(value, share)
 
     @torch.no_grad()
@@ -80,6 +86,12 @@ class CpuPass:
             if not total.isfinite() and not value.isfinite().all():
                 return torch.tensor(False)
         return torch.tensor(True)
+
+    def _widened(self, source: Tensor) -> Tensor:
+        """Return weights in the type that is computed in; memory for them is not asked for anew each time."""
+        if source.dim() != 1:
+            return source.to(self._scratch.dtype)
+        return self._scratch[: source.numel()].copy_(source)
 
     def _blocks(self) -> Iterator[tuple[Sequence[Tensor], Tensor]]:
         """Yield the averages (one for each row) and weights that are worked on at once."""
@@ -143,12 +155,13 @@ def _runs(items: Sequence[Item]) -> list[list[Item]]:
     length = end = -1
     for item in items:
         size = item.source.numel()
-        if runs and item.start == end and item.source.dim() == 1 and length >= 0 and length + size <= _JOINED:
+        joins = item.source.dim() == 1 and is_small(item.source)
+        if joins and runs and item.start == end and 0 < length + size <= _JOINED:
             runs[-1].append(item)
             length += size
         else:
             runs.append([item])
-            length = size if item.source.dim() == 1 else -1
+            length = size if joins else -_JOINED
         end = item.start + size
     return runs
 

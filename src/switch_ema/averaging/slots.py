@@ -6,7 +6,9 @@ A slot remembers the module's own dictionary rather than the tensor in it, so th
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, repeat
 from typing import Any, NamedTuple, TypeVar, cast
 
 from torch import Tensor, nn
@@ -87,7 +89,7 @@ def all_slots(model: nn.Module) -> Iterator[tuple[str, Slot]]:
 
 
 class Structure:
-    """Which modules a model is made of, and which tensors they have, as far as names go.
+    """Which modules a model is made of, and which of their tensors are there; quick to compare.
 
     Args:
         model: Any module.
@@ -95,18 +97,20 @@ class Structure:
 
     def __init__(self, model: nn.Module) -> None:
         modules = list(model.modules())
-        self._children = [(module._modules, list(module._modules.items())) for module in modules]
-        self._tensors = [(held, _filled(held)) for m in modules for held in (m._parameters, m._buffers)]
+        self._submodules = [module._modules for module in modules]
+        self._tensors = [held for module in modules for held in (module._parameters, module._buffers)]
+        self._known = self._look()
 
     def is_unchanged(self) -> bool:
-        """Return whether the model still has the same modules and the same names of tensors."""
-        return all(list(children.items()) == known for children, known in self._children) and all(
-            _filled(held) == known for held, known in self._tensors
-        )
+        """Return whether the model still has the same modules, and tensors where it had some."""
+        (modules, there), (known_modules, were_there) = self._look(), self._known
+        same = len(modules) == len(known_modules) and all(map(operator.is_, modules, known_modules))
+        return same and there == were_there
 
-
-def _filled(held: Mapping[str, Any]) -> list[str]:
-    return [key for key, tensor in held.items() if tensor is not None]
+    def _look(self) -> tuple[list[object], list[bool]]:
+        tensors = chain.from_iterable(held.values() for held in self._tensors)
+        modules = chain.from_iterable(held.values() for held in self._submodules)
+        return [*modules], [*map(operator.is_, tensors, repeat(None))]
 
 
 def write(slots: Mapping[str, Slot], sources: Mapping[str, Tensor]) -> None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from switch_ema.averaging.slots import Slot, reshard, write
-from switch_ema.averaging.tensors import is_sharded
+from switch_ema.averaging.tensors import copy_, is_sharded
+
+LARGE = 1 << 14  # elements: below it is faster to copy than to exchange memory
 
 
 @contextmanager
 def swapped_in(
-    model: nn.Module, slots: Mapping[str, Slot], averages: Mapping[str, Tensor], lent: Mapping[str, Tensor]
+    model: nn.Module,
+    slots: Mapping[str, Slot],
+    averages: Mapping[str, Tensor],
+    lent: Mapping[str, Tensor],
+    spare: dict[str, Tensor],
 ) -> Iterator[None]:
     """Put averages into a model for the length of a `with` block; what it had comes back, whatever happens inside.
 
@@ -23,31 +29,54 @@ def swapped_in(
         slots: Its tensors by name, all that come back.
         averages: The averages by name; tensors without one stay as they are.
         lent: Averages whose memory parameters take over instead of a copy of the values, by name.
+        spare: Memory for the values of small tensors, kept from one swap to the next.
     """
-    exchanged = {name: slots[name] for name in lent}
-    kept = {name: slot.tensor.detach() for name, slot in exchanged.items()}
-    with torch.no_grad():
-        own = {name: slot.tensor.clone() for name, slot in slots.items() if name not in exchanged}
+    exchanged = [slots[name] for name in lent]
+    copied = {name: slot for name, slot in slots.items() if name not in lent}
+    kept = [slot.tensor.detach() for slot in exchanged]
+    own = _copies(copied, spare)
     try:
-        _give(exchanged, {name: lent[name].to(value) for name, value in kept.items()})
-        write(slots, {name: average for name, average in averages.items() if name in own})
+        _give(exchanged, [average.to(value) for average, value in zip(lent.values(), kept, strict=True)])
+        write(slots, {name: averages[name] for name in copied if name in averages})
         yield
     finally:
         if any(map(is_sharded, own.values())):
             reshard(model)
-        changed = [name for name, slot in exchanged.items() if not _is_like(slot.tensor, kept[name])]
-        own.update((name, kept.pop(name)) for name in changed)  # the model was moved inside: its own values follow
-        _give(exchanged, kept)
-        write(slots, own)
+        _give_back(exchanged, kept)
+        write(copied, own)
 
 
-def _give(slots: Mapping[str, Slot], values: Mapping[str, Tensor]) -> None:
+def _copies(slots: Mapping[str, Slot], spare: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies of tensors by name; for small ones, new memory would take longer than the copy."""
+    tensors = {name: slot.tensor for name, slot in slots.items()}
+    copies: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        known = spare.get(name)
+        if known is None or not _is_like(known, tensor):
+            known = torch.empty_like(tensor, requires_grad=False)
+            if tensor.numel() < LARGE:
+                spare[name] = known
+        copies[name] = known
+    copy_(list(copies.values()), list(tensors.values()))
+    return copies
+
+
+def _give(slots: Sequence[Slot], values: Sequence[Tensor]) -> None:
     """Let parameters have other memory; a backward pass through what they had before is refused afterwards."""
-    tensors = [slots[name].tensor for name in values]
-    for tensor, value in zip(tensors, values.values(), strict=True):
+    tensors = [slot.tensor for slot in slots]
+    for tensor, value in zip(tensors, values, strict=True):
         tensor.data = value
     if tensors:
         torch.autograd.graph.increment_version(tensors)
+
+
+def _give_back(slots: Sequence[Slot], kept: Sequence[Tensor]) -> None:
+    """Let parameters have their own memory again; if the model was moved, their own values where it is."""
+    back = [
+        value if _is_like(slot.tensor, value) else value.to(slot.tensor)
+        for slot, value in zip(slots, kept, strict=True)
+    ]
+    _give(slots, back)
 
 
 def _is_like(tensor: Tensor, other: Tensor) -> bool:
