@@ -297,11 +297,12 @@ class Averager:
             RuntimeError: If the averaged weights are swapped in (the model would be saved with the wrong weights).
         """
         self._refuse_while_swapped("state_dict()")
+        averages = self._averages.tensors
         return AveragerState(
             made_of=self._made_of(),
             counters=replace(self._count, n_skipped=self.n_skipped, clock=self._clock),
-            averages=dict(plain_names(self._averages.tensors)),
-            snapshots=[dict(plain_names(snapshot)) for snapshot in self._fold.snapshots()],
+            averages=dict(plain_names(averages)),
+            snapshots=[dict(plain_names(snapshot)) for snapshot in self._fold.snapshots(averages)],
         ).to_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -317,12 +318,8 @@ class Averager:
         self._refuse_while_swapped("load_state_dict()")
         loaded = AveragerState.from_dict(state)
         names = plain_names({name: name for name in self._averages.tensors})
-        averaged = set(self._averages.averaged_names)
-        loaded.check(
-            self._made_of(),
-            plain_names(self._averages.tensors),
-            [plain for plain, name in names.items() if name in averaged],
-        )
+        buffers = {plain for plain, name in names.items() if not self._averages.slots[name].is_parameter}
+        loaded.check(self._made_of(), plain_names(self._averages.tensors), buffers)
         self._averages.load({names[plain]: average for plain, average in loaded.averages.items()})
         self._averages.n_skipped = loaded.counters.n_skipped
         self._fold.restore([{names[plain]: t for plain, t in snapshot.items()} for snapshot in loaded.snapshots])

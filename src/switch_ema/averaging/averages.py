@@ -19,6 +19,8 @@ from switch_ema.averaging.slots import Slot, Structure, differences, reshard, wr
 from switch_ema.averaging.swap import LARGE
 from switch_ema.averaging.tensors import average_dtype, is_sharded, like, local, sharded_like
 
+_shape = operator.attrgetter("shape")
+
 
 @final
 class Averages:
@@ -96,8 +98,11 @@ class Averages:
         fold.mean({name: self._slots[name].tensor for name in names}, {name: self.tensors[name] for name in names})
 
     def copy_(self) -> None:
-        """Make every average a copy of the model's tensor."""
+        """Make every average a copy of the model's tensor, unless one is not finite and such updates are skipped."""
         self._follow()
+        if self._options.skip_nonfinite:
+            self._passes.lerp_([1.0], [0], self._passes.finite(), None)
+            return
         for one in self._passes.all:
             one.copy_()
 
@@ -125,6 +130,8 @@ class Averages:
         with torch.no_grad():
             for name, average in self.tensors.items():
                 loaded = averages[name]
+                if loaded.shape != average.shape:  # a buffer that changed its shape starts anew
+                    continue
                 local([average])[0].copy_(local([loaded if is_sharded(loaded) else like(loaded, average)])[0])
 
     def check(self) -> None:
@@ -186,7 +193,7 @@ class Averages:
         values = [holder.get(key) for holder, key in self._places]
         if not all(map(operator.is_, values, self._seen)):
             return False
-        return list(map(Tensor.data_ptr, local(self._seen) if self._sharded else self._seen)) == self._addresses
+        return _geometry(local(self._seen) if self._sharded else self._seen) == self._geometry
 
     def _arrange(self) -> None:
         """Lay out what an update needs; averages whose place is right stay where they are."""
@@ -195,7 +202,7 @@ class Averages:
         self._seen = [slot.tensor for slot in self._slots.values()]
         self._sharded = any(map(is_sharded, self._seen))
         values = dict(zip(self._slots, local(self._seen), strict=True))
-        self._addresses = list(map(Tensor.data_ptr, values.values()))
+        self._geometry = _geometry(list(values.values()))
         if self._sharded and self._options.device is not None:
             raise ValueError("averages of a sharded model lie beside its shards; leave device= out")
         wanted = {name: self._wanted(name, value) for name, value in values.items()}
@@ -232,6 +239,11 @@ class Averages:
         passes.lerp_(shares, seeds, keep, self.side)
 
 
+def _geometry(values: Sequence[Tensor]) -> tuple[list[object], ...]:
+    """Return where tensors lie in memory, and in which shape; it may change while a parameter stays the same object."""
+    return [*map(Tensor.data_ptr, values)], [*map(_shape, values)], [*map(Tensor.stride, values)]
+
+
 @final
 class Together:
     """Several averages of one model, which are folded in in one pass that reads the model once.
@@ -259,7 +271,7 @@ class Together:
             self._arrangements = [row._arrangement for row in self._rows]
             alike = all(
                 row._layout.places == first._layout.places
-                and row._addresses == first._addresses
+                and row._geometry == first._geometry
                 and row._options.skip_nonfinite == first._options.skip_nonfinite
                 for row in others
             )

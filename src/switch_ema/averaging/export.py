@@ -76,7 +76,9 @@ def call_with(
     tensors = {}
     for name, slot in all_slots(model):  # tied tensors under each of their names
         value = slot.holder[slot.key]
-        if id(value) in by_identity:  # of a buffer a copy: a forward pass in training writes to it
+        if id(value) in by_identity:  # of buffers copies: a forward pass may write to them
             average = by_identity[id(value)].detach()
             tensors[name] = average.to(value.device, value.dtype, copy=not slot.is_parameter)
+    others = {name: b for name, b in model.named_buffers() if id(b) not in by_identity}
+    tensors.update((name, buffer.detach().clone()) for name, buffer in others.items())
     return torch.func.functional_call(model, tensors, args, dict(kwargs), tie_weights=False)

@@ -41,7 +41,7 @@ class Fold(Protocol):
     def lag_after(self, n: int, taken: int, every: int, updates: int) -> float:
         """Return how far the average is behind after some updates in a row, from no lag; `n` went before."""
 
-    def snapshots(self) -> list[dict[str, Tensor]]:
+    def snapshots(self, averages: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
         """Return what must be kept beside the averages to go on from here, the oldest first."""
 
     def restore(self, snapshots: list[dict[str, Tensor]]) -> None:
@@ -95,7 +95,7 @@ class Decayed:
             lag = self.lag(lag, n + i, taken + i * every, every)
         return lag
 
-    def snapshots(self) -> list[dict[str, Tensor]]:
+    def snapshots(self, averages: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
         """Return nothing: the average is all there is."""
         return []
 
@@ -153,9 +153,12 @@ class Window:
         """Return the mean age of the snapshots."""
         return self.lag(0.0, n + updates - 1, taken, every) if updates else 0.0
 
-    def snapshots(self) -> list[dict[str, Tensor]]:
-        """Return the snapshots, the oldest first."""
-        return list(self._snapshots)
+    def snapshots(self, averages: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        """Return the snapshots, the oldest first, without tensors that are gone or changed their shape since."""
+        return [
+            {name: t for name, t in snapshot.items() if name in averages and t.shape == averages[name].shape}
+            for snapshot in self._snapshots
+        ]
 
     def restore(self, snapshots: list[dict[str, Tensor]]) -> None:
         """Take copies of another run's snapshots."""

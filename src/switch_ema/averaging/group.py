@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import final
 
 import torch
@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from switch_ema.averaging.attach import Handle, attach
 from switch_ema.averaging.averager import Averager
 from switch_ema.averaging.averages import Together
+from switch_ema.averaging.trigger import Clock
 
 
 @final
@@ -54,13 +55,8 @@ class AveragerGroup:
         if torch.compiler.is_compiling():  # counting is no work for a graph
             torch.compiler.disable(self.update)()
             return
-        for averager in self.averagers:
-            averager._refuse_while_swapped("update()")
-        befores = [averager._clock for averager in self.averagers]
-        due = [averager for averager in self.averagers if averager._advance(averager._clock.next_step())]
-        self._fold_in(due)
-        for averager, before in zip(self.averagers, befores, strict=True):
-            averager._switch_if_due(before)
+        self._refuse_while_swapped("update()")
+        self._tick(Clock.next_step)
 
     def end_epoch(self) -> None:
         """Count a completed epoch for all; see `Averager.end_epoch`.
@@ -68,8 +64,10 @@ class AveragerGroup:
         Raises:
             RuntimeError: If averaged weights are swapped in, or the model's tensors are not those it had.
         """
+        self._refuse_while_swapped("end_epoch()")
         for averager in self.averagers:
-            averager.end_epoch()
+            averager._averages.check()
+        self._tick(Clock.next_epoch)
 
     def attach(self, *optimizers: Optimizer) -> Handle:
         """Call `update()` after each step of the optimizer; see `Averager.attach`.
@@ -80,6 +78,22 @@ class AveragerGroup:
         """
         self._handle = attach(self._handle, optimizers, self.averagers[0].model.parameters(), after=self.update)
         return self._handle
+
+    def _refuse_while_swapped(self, what: str) -> None:
+        for averager in self.averagers:
+            averager._refuse_while_swapped(what)
+
+    def _tick(self, pass_time: Callable[[Clock], Clock]) -> None:
+        """Let time pass for all, then update those that are due, then let the one that may switch do so."""
+        befores = [averager._clock for averager in self.averagers]
+        try:
+            self._fold_in([averager for averager in self.averagers if averager._advance(pass_time(averager._clock))])
+        except BaseException:  # the step was taken all the same
+            for averager, before in zip(self.averagers, befores, strict=True):
+                averager._clock = pass_time(before)
+            raise
+        for averager, before in zip(self.averagers, befores, strict=True):
+            averager._switch_if_due(before)
 
     def _fold_in(self, due: Sequence[Averager]) -> None:
         by_share = [(averager, averager._share(averager._now())) for averager in due]

@@ -139,10 +139,11 @@ def memory(value: Tensor) -> Tensor:
 
     All who ask get the same object, so that `is_only_ours` can tell it from what others hold.
     """
-    known = _memories.get(value)
-    if known is None or known.data_ptr() != value.data_ptr() or known.numel() != value.numel():
+    known, dense = _memories.get(value), is_dense(value)
+    geometry = ((value.numel(),), (1,)) if dense else (value.shape, value.stride())
+    if known is None or known.data_ptr() != value.data_ptr() or (known.shape, known.stride()) != geometry:
         known = value.detach()
-        if is_dense(value):  # not as a view, which would hold the memory twice
+        if dense:  # not as a view, which would hold the memory twice
             known = known.new_empty(0).set_(value.untyped_storage(), value.storage_offset(), (value.numel(),), (1,))
         _memories[value] = known
     return known

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
@@ -100,13 +100,13 @@ class AveragerState:
             raise ValueError("the averager state is damaged: its parts are not dictionaries; load the right file")
         return cls(made_of, Counters.from_dict(state["counters"]), averages, snapshots)
 
-    def check(self, made_of: Mapping[str, str], averages: Mapping[str, Tensor], averaged: Sequence[str]) -> None:
+    def check(self, made_of: Mapping[str, str], averages: Mapping[str, Tensor], buffers: Collection[str]) -> None:
         """Refuse a state that does not fit an averager; warn where only a setting differs.
 
         Args:
             made_of: The parts of the averager that is to go on from the state.
             averages: Its averages.
-            averaged: The names of those that enter snapshots.
+            buffers: The names of buffers, whose shapes may change; their averages start anew then.
 
         Raises:
             ValueError: If kind, names or shapes differ.
@@ -116,9 +116,10 @@ class AveragerState:
                 f"the state was saved by an average of kind {self.made_of.get('kind')!r}, this one is of kind "
                 f"{made_of['kind']!r}; make the averager with the method it was saved from"
             )
-        _check_tensors("average", self.averages, averages)
-        for snapshot in self.snapshots:
-            _check_tensors("snapshot", snapshot, {name: averages[name] for name in averaged})
+        _check_tensors("average", self.averages, averages, buffers)
+        for snapshot in self.snapshots:  # tensors that came later are missing
+            expected = {name: average for name, average in averages.items() if name in snapshot}
+            _check_tensors("snapshot", snapshot, expected, buffers)
         for part, now in made_of.items():
             if self.made_of.get(part) != now:
                 warnings.warn(
@@ -127,10 +128,12 @@ class AveragerState:
                 )
 
 
-def _check_tensors(what: str, loaded: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+def _check_tensors(
+    what: str, loaded: Mapping[str, Tensor], expected: Mapping[str, Tensor], buffers: Collection[str]
+) -> None:
     if names := differences(loaded, expected):
         raise ValueError(f"the {what} does not fit the model ({names}); load the state that belongs to this model")
     for name, tensor in loaded.items():
-        if not isinstance(tensor, Tensor) or tensor.shape != expected[name].shape:
+        if not isinstance(tensor, Tensor) or (tensor.shape != expected[name].shape and name not in buffers):
             shape = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
             raise ValueError(f"the {what} of {name!r} has shape {shape}, the model's {tuple(expected[name].shape)}")
