@@ -1006,6 +1006,18 @@ def test_a_window_can_be_saved_after_a_refresh(change: str) -> None:
     assert bits(again.averaged_state_dict()) == bits(averager.averaged_state_dict())
 
 
+def test_a_window_does_not_go_back_to_snapshots_from_before_a_change_of_shape() -> None:
+    model = nn.Linear(1, 2, bias=False)
+    nn.init.ones_(model.weight)
+    averager = LAWA(model, window=3, update_every=1)
+    averager.update()
+    for size in (3, 2):
+        model.weight.data = torch.zeros(size, 1)
+        averager.refresh()
+    averager.update()
+    assert torch.equal(averager.averaged_state_dict()["weight"], torch.zeros(2, 1))
+
+
 @pytest.mark.parametrize("make", [lambda m: EMA(m, 0.5, update_every=2), lambda m: LAWA(m, update_every=2)])
 def test_averages_can_be_saved_after_a_buffer_grew(make: Callable[[nn.Module], Averager]) -> None:
     model = nn.Linear(2, 2)

@@ -289,6 +289,7 @@ class Averager:
         """
         self._refuse_while_swapped("refresh()")
         self._averages.refresh()
+        self._fold.restore(self._fold.snapshots(self._averages.tensors))
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything needed to go on: averages, snapshots, all counters. Tensors are not copied.
