@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from switch_ema import EMA, LAWA, SWA, Averager, AveragerGroup, PowerEMA, SwitchEMA
 from switch_ema.averaging import placement
+from switch_ema.averaging.offload import OffloadPass
 
 from .cases import CASES, Trainer, bits, build, events, mlp
 
@@ -78,6 +79,16 @@ def test_averages_that_are_kept_alike_share_one_pass(monkeypatch: pytest.MonkeyP
     calls.clear()
     AveragerGroup(EMA(model, 0.9), EMA(model, 0.99, dtype=torch.float64)).update()
     assert calls == [1, 1]
+
+
+def test_weights_that_are_fetched_for_a_group_are_folded_in_before_anyone_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    passive = [METHODS[name] for name in ("ema", "ema-slow", "ema-every-2", "power")]
+    alone = [bits(trained("batchnorm", make).averaged_state_dict()) for make in passive]
+    monkeypatch.setattr(placement, "_choose", lambda buffers, items: [OffloadPass(buffers, items)])
+    group = trained("batchnorm", lambda model: AveragerGroup(*(make(model) for make in passive)))
+    assert [bits(averager.averaged_state_dict()) for averager in group.averagers] == alone
 
 
 def test_a_group_follows_a_model_whose_parameters_are_replaced() -> None:

@@ -46,6 +46,7 @@ class Averages:
         self._copied: frozenset[str] = frozenset()
         self._layout = Layout({}, {})
         self._passes = Passes([self._layout], [])
+        self._joint: list[Passes] = []  # those that this one shares with others
         self._tensors: dict[str, Tensor] = {}
         self.refresh()
 
@@ -100,6 +101,7 @@ class Averages:
     def copy_(self) -> None:
         """Make every average a copy of the model's tensor, unless one is not finite and such updates are skipped."""
         self._follow()
+        self._settle()
         if self._options.skip_nonfinite:
             self._passes.lerp_([1.0], [0], self._passes.finite(), None)
             return
@@ -115,10 +117,15 @@ class Averages:
         Args:
             exchange: Whether there are any; `None` for those on the CPU.
         """
-        if exchange is None:
-            exchange = all(buffer.device.type == "cpu" for buffer in self._layout.buffers)
-        large = [name for name, slot in self._slots.items() if slot.is_parameter and slot.tensor.numel() >= LARGE]
-        return self._layout.lend([n for n in large if exchange and is_only_ours(self._slots[n].tensor)])
+        lent = []
+        for name, slot in self._slots.items():
+            tensor = slot.tensor
+            if not slot.is_parameter or tensor.numel() < LARGE:
+                continue
+            wanted = tensor.device.type == "cpu" if exchange is None else exchange
+            if wanted and tensor.device == self._layout.views[name].device and is_only_ours(tensor):
+                lent.append(name)
+        return self._layout.lend(lent)
 
     def write_to_model(self) -> None:
         """Copy the averages into the model."""
@@ -178,9 +185,11 @@ class Averages:
         self._structure = Structure(self._model)
         self._arrange()
 
-    def _settle(self) -> None:
-        """Let what comes see all updates so far."""
-        self._passes.settle()
+    def _settle(self, *, but: Passes | None = None) -> None:
+        """Let what comes see all updates so far, but for those of passes that see to it themselves."""
+        for passes in (self._passes, *self._joint):
+            if passes is not but:
+                passes.settle()
         if self.side is not None:
             self.side.join()
 
@@ -217,6 +226,7 @@ class Averages:
         }
         self._parts = self._layout.parts(values)
         self._passes = Passes([self._layout], self._parts)
+        self._joint = []
         self._arrangement = object()
 
     def _wanted(self, name: str, value: Tensor) -> Wanted:
@@ -232,6 +242,8 @@ class Averages:
         return Wanted(device, dtype, "parameter" if is_parameter else "buffer")
 
     def _fold_in(self, rows: Sequence[Averages], passes: Passes, shares: Sequence[float], seeds: Sequence[int]) -> None:
+        for row in rows:
+            row._settle(but=passes)
         keep = passes.finite() if self._options.skip_nonfinite else None
         if keep is not None:
             for row in rows:
@@ -276,6 +288,8 @@ class Together:
                 for row in others
             )
             self._passes = Passes([row._layout for row in self._rows], first._parts) if alike else None
+            for row in self._rows:
+                row._joint += [self._passes] if self._passes is not None else []
         if self._passes is None:
             for row, share, seed in zip(self._rows, shares, seeds, strict=True):
                 row._fold_in([row], row._passes, [share], [seed])
