@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from switch_ema.averaging import fused
-from switch_ema.averaging.fused import ALIGNMENT, BLOCK, FusedPass
+from switch_ema.averaging.fused import BLOCK, FusedPass
+from switch_ema.averaging.layout import ALIGNMENT
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 ON_GPU = torch.cuda.is_available() and not INTERPRETED

@@ -13,7 +13,7 @@ from switch_ema.averaging.averager import Averager
 from switch_ema.averaging.safefile import SafeFile
 from switch_ema.averaging.safewriter import Entry, kind_of, storable
 from switch_ema.averaging.shards import write_gathered
-from switch_ema.averaging.slots import differences, find_slots, plain_name, plain_names, reshard
+from switch_ema.averaging.slots import differences, find_slots, plain_name, reshard, under_same_names
 from switch_ema.averaging.tensors import like
 
 
@@ -96,10 +96,7 @@ def load_averaged(path: str | os.PathLike[str], model: nn.Module) -> dict[str, A
 def _owns(file: SafeFile, targets: Mapping[str, Any]) -> dict[str, str]:
     """Return the model's own name of each tensor in a file, refusing a file that does not fit the model."""
     sources: Mapping[str, Entry] = file.entries
-    owns: Mapping[str, str] = {name: name for name in targets}
-    given: Mapping[str, str] = {name: name for name in sources}
-    if targets.keys() != sources.keys():
-        given, owns = plain_names(given), plain_names(owns)
+    given, owns = under_same_names({name: name for name in sources}, {name: name for name in targets})
     if names := differences(given, owns):
         raise ValueError(f"{file.path} does not fit the model ({names}); load it into a model of the same structure")
     for name, own in owns.items():

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from switch_ema.averaging.slots import Slot, all_slots, find_slots, is_fully_sharded, plain_names, write_all
+from switch_ema.averaging.slots import Slot, all_slots, find_slots, is_fully_sharded, under_same_names, write_all
 
 
 def copy_all(source: nn.Module, averages: Mapping[str, Tensor], target: nn.Module, *, use_buffers: bool) -> None:
@@ -24,11 +24,8 @@ def copy_all(source: nn.Module, averages: Mapping[str, Tensor], target: nn.Modul
         ValueError: If names or shapes do not fit; nothing is copied then.
     """
     own = find_slots(source, use_buffers=use_buffers)
-    values: Mapping[str, Tensor] = {name: averages.get(name, slot.tensor) for name, slot in own.items()}
-    targets: Mapping[str, Slot] = find_slots(target, use_buffers=use_buffers)
-    if targets.keys() != values.keys():
-        targets, values = plain_names(targets), plain_names(values)
-    write_all(targets, values)
+    values = {name: averages.get(name, slot.tensor) for name, slot in own.items()}
+    write_all(*under_same_names(find_slots(target, use_buffers=use_buffers), values))
 
 
 def state_dict_with(model: nn.Module, slots: Mapping[str, Slot], averages: Mapping[str, Tensor]) -> dict[str, Any]:

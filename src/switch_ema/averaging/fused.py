@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 from torch import Tensor
 
-from switch_ema.averaging.layout import is_dense
+from switch_ema.averaging.layout import ALIGNMENT, is_dense
 
 if TYPE_CHECKING:
     import triton.language as tl  # type: ignore[import-untyped]
 
-ALIGNMENT = 16  # elements: the start of every tensor in a flat buffer is a multiple of it
 BLOCK = 4096  # elements per program
 _NUM_WARPS = 8
 _VALUE_TYPES = {torch.float64, torch.float32, torch.bfloat16, torch.float16}

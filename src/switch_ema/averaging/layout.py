@@ -11,7 +11,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from switch_ema.averaging.tensors import PLAIN
 
-_ALIGNED = 16  # elements; kernels on accelerators read aligned memory faster
+ALIGNMENT = 16  # elements: where averages start on accelerators, whose kernels read aligned memory faster
 _SMALL = 1 << 10  # elements
 _memories: MutableMapping[Tensor, Tensor] = WeakTensorKeyDictionary()
 
@@ -36,9 +36,14 @@ class Item(NamedTuple):
     start: int
     source: Tensor
 
+    @property
+    def end(self) -> int:
+        """The element of the buffer after its average."""
+        return self.start + self.source.numel()
+
     def target(self, buffer: Tensor) -> Tensor:
         """Return the average in a buffer, in the shape of the source."""
-        return buffer[self.start : self.start + self.source.numel()].view(self.source.shape)
+        return buffer[self.start : self.end].view(self.source.shape)
 
 
 class Part(NamedTuple):
@@ -117,7 +122,7 @@ class Layout:
 
     def _place(self, names: Sequence[str], values: Mapping[str, Tensor], device: torch.device) -> int:
         """Give each name its start; return the length of the buffer."""
-        end, step = 0, 1 if device.type == "cpu" else _ALIGNED
+        end, step = 0, 1 if device.type == "cpu" else ALIGNMENT
         for name in names:
             self._starts[name] = end
             end += -(-values[name].numel() // step) * step

@@ -152,18 +152,18 @@ class ForeachPass:
 def _runs(items: Sequence[Item]) -> list[list[Item]]:
     """Split items, in order, into runs whose memory is joined before it is folded in: neighbours, small together."""
     runs: list[list[Item]] = []
-    length = end = -1
     for item in items:
-        size = item.source.numel()
-        joins = item.source.dim() == 1 and is_small(item.source)
-        if joins and runs and item.start == end and 0 < length + size <= _JOINED:
-            runs[-1].append(item)
-            length += size
+        run = runs[-1] if runs else []
+        fits = bool(run) and run[-1].end == item.start and item.end - run[0].start <= _JOINED
+        if fits and _joins(run[-1]) and _joins(item):
+            run.append(item)
         else:
             runs.append([item])
-            length = size if joins else -_JOINED
-        end = item.start + size
     return runs
+
+
+def _joins(item: Item) -> bool:
+    return item.source.dim() == 1 and is_small(item.source)
 
 
 def _piece(buffers: Sequence[Tensor], run: Sequence[Item]) -> tuple[list[Tensor], list[Tensor]]:
@@ -171,5 +171,4 @@ def _piece(buffers: Sequence[Tensor], run: Sequence[Item]) -> tuple[list[Tensor]
     sources = [item.source for item in run]
     if len(run) == 1:
         return [run[0].target(buffer) for buffer in buffers], sources
-    start, size = run[0].start, sum(source.numel() for source in sources)
-    return [buffer[start : start + size] for buffer in buffers], sources
+    return [buffer[run[0].start : run[-1].end] for buffer in buffers], sources

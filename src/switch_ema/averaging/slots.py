@@ -17,6 +17,7 @@ from torch.nn.parameter import is_lazy
 from switch_ema.averaging.tensors import copy_
 
 _T = TypeVar("_T")
+_U = TypeVar("_U")
 _WRAPPERS = ("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 
@@ -184,6 +185,11 @@ def plain_names(named: Mapping[str, _T]) -> Mapping[str, _T]:
     """Return a mapping under plain names, or as it is where two names would become one."""
     plain = {plain_name(name): value for name, value in named.items()}
     return plain if len(plain) == len(named) else named
+
+
+def under_same_names(one: Mapping[str, _T], other: Mapping[str, _U]) -> tuple[Mapping[str, _T], Mapping[str, _U]]:
+    """Return two mappings as they are if their names agree, under plain names otherwise."""
+    return (one, other) if one.keys() == other.keys() else (plain_names(one), plain_names(other))
 
 
 def differences(have: Iterable[str], want: Iterable[str]) -> str:
