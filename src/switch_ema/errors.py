@@ -13,6 +13,20 @@ class InputError(ValueError):
     """
 
 
+class FieldError(InputError):
+    """One named value of the user's input is wrong.
+
+    Args:
+        field: Name of the value, as in `switch_ema.bench.settings.Settings` or among a task's options.
+        problem: What is wrong with it, to be read after the name, such as ``"0: write at least 1"``.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field} {problem}")
+        self.field = field
+        self.problem = problem
+
+
 def unknown(what: str, got: str, known: Iterable[str], *, hint: str = "") -> InputError:
     """Make the error for a name that is not among the known ones.
 
@@ -25,8 +39,12 @@ def unknown(what: str, got: str, known: Iterable[str], *, hint: str = "") -> Inp
     Returns:
         An error such as ``unknown method 'emma'; did you mean 'ema'? (known: ema, sema)``.
     """
+    return InputError(f"unknown {what} {got!r}{suggestion(got, known)}{'; ' + hint if hint else ''}")
+
+
+def suggestion(got: str, known: Iterable[str]) -> str:
+    """Say which of the known names may have been meant, and list them if they are few."""
     names = list(known)
     close = difflib.get_close_matches(got, names, n=1)
     guess = f"; did you mean {close[0]!r}?" if close else ""
-    listed = f" (known: {', '.join(names)})" if names and len(names) <= 20 else ""
-    return InputError(f"unknown {what} {got!r}{guess}{listed}{'; ' + hint if hint else ''}")
+    return guess + (f" (known: {', '.join(names)})" if names and len(names) <= 20 else "")

@@ -14,7 +14,45 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-SIZES = {"train": 20, "test": 6}
+from tests.data.published import (
+    SIZES,
+    aircraft,
+    cars,
+    cifar10_binary,
+    cifar10_python,
+    cifar100_binary,
+    cifar100_python,
+    cub,
+    imagenet,
+    jpeg,
+    stl10,
+    tiny_imagenet,
+)
+
+__all__ = [
+    "SIZES",
+    "aircraft",
+    "cars",
+    "cifar10_binary",
+    "cifar10_python",
+    "cifar100_binary",
+    "cifar100_python",
+    "classes",
+    "cub",
+    "fashion_mnist",
+    "idx",
+    "idx_bytes",
+    "image_folder",
+    "imagenet",
+    "jpeg",
+    "parquet",
+    "parquet_file",
+    "pixels",
+    "png",
+    "stl10",
+    "tiny_imagenet",
+]
+
 IDX_PREFIX = {"train": "train", "test": "t10k"}
 
 
@@ -30,14 +68,19 @@ def png(row: int, size: tuple[int, int] = (4, 4), channels: int = 3) -> bytes:
 
 
 def parquet_file(
-    file: Path, images: Sequence[bytes | None], labels: Any, names: Sequence[str] = (), column: str = "image"
+    file: Path,
+    images: Sequence[bytes | None],
+    labels: Any,
+    names: Sequence[str] = (),
+    column: str = "image",
+    label_column: str = "label",
 ) -> None:
     image = pa.array(
         [{"bytes": image, "path": None} for image in images], pa.struct({"bytes": pa.binary(), "path": pa.string()})
     )
-    table = pa.table({column: image, "label": labels})
+    table = pa.table({column: image, label_column: labels})
     if names:
-        features = {"info": {"features": {"label": {"names": list(names), "_type": "ClassLabel"}}}}
+        features = {"info": {"features": {label_column: {"names": list(names), "_type": "ClassLabel"}}}}
         table = table.replace_schema_metadata({"huggingface": json.dumps(features)})
     pq.write_table(table, file, row_group_size=7)
 
@@ -65,6 +108,12 @@ def idx(folder: Path, end: str = "", dot: str = "-") -> Path:
             content = idx_bytes(values)
             file = folder / f"{IDX_PREFIX[split]}-{name.replace('-', dot)}-ubyte{end}"
             file.write_bytes(gzip.compress(content) if end else content)
+    return folder
+
+
+def fashion_mnist(folder: Path) -> Path:
+    """Write FashionMNIST/raw/ into a folder."""
+    idx(folder / "FashionMNIST" / "raw")
     return folder
 
 

@@ -130,7 +130,10 @@ LOCATE_REFUSES: dict[str, tuple[Spoil, list[str]]] = {
 
 LOAD_REFUSES: dict[str, tuple[Spoil, list[str]]] = {
     "damaged parquet": (with_parquet(write("train.parquet", b"PAR1" + b"x" * 99 + b"PAR1")), ["damaged"]),
-    "no image column": (train_parquet(column="img"), ["no column 'image'", "columns: img, label", "rename"]),
+    "no image column": (
+        train_parquet(column="picture"),
+        ["no column 'image' or 'img'", "columns: picture, label", "rename"],
+    ),
     "no label column": (
         with_parquet(
             lambda p: pq.write_table(pq.read_table(p / "train.parquet", columns=["image"]), p / "train.parquet")

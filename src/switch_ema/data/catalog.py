@@ -6,23 +6,55 @@ Everything here needs the standard library only, so that a wrong path is refused
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
-from switch_ema.data import folder, idx, parquet
+from switch_ema.data import aircraft, cars, cifar, cub, folder, idx, parquet, stl10, tinyimagenet
+from switch_ema.data.named import NAMED
 from switch_ema.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from switch_ema.data.table import Table
 
 DATASETS = {
     "digits": "1,797 handwritten digits, 8x8, grey, that come with scikit-learn",
-    "cifar10": "60,000 photographs of ten classes, 32x32, colour, from $SEMA_DATA/cifar10",
-    "mnist": "70,000 handwritten digits, 28x28, grey, from $SEMA_DATA/mnist",
+    **{name: f"{entry.summary}, from $SEMA_DATA/{entry.folders[0]}" for name, entry in NAMED.items()},
 }
 """The named data sets, each with one line that describes it."""
 
 FORMATS = (
-    "train.parquet and test.parquet, or MNIST IDX files, or images in one folder per class (below train/ and test/, "
-    "or directly)"
+    "train.parquet and test.parquet, or MNIST IDX files, or CIFAR, STL-10, Tiny-ImageNet, CUB_200_2011, FGVC-Aircraft "
+    "or Stanford Cars as published, or images in one folder per class (below train/ and test/, or directly)"
 )
 """What a folder given to `--data` may hold."""
+
+
+class Format(Protocol):
+    """A way to store labelled images; each is a module."""
+
+    def found(self, path: str) -> bool:
+        """Say whether a folder looks like it; cheap."""
+
+    def check(self, path: str) -> None:
+        """Refuse what is missing, empty or truncated; cheap."""
+
+    def tables(self, path: str, image_size: int | None) -> dict[str, Table]:
+        """Read the labels."""
+
+
+FOLDER_FORMATS: Mapping[str, Format] = {
+    "parquet": parquet,
+    "cifar": cifar,
+    "stl10": stl10,
+    "tiny-imagenet": tinyimagenet,
+    "cub": cub,
+    "aircraft": aircraft,
+    "cars": cars,
+    "idx": idx,
+    "folder": folder,
+}
+"""The formats by name, in the order in which a folder is compared with them."""
 
 _DEFAULT_ROOT = "../shared/data"
 
@@ -33,7 +65,7 @@ class Source:
 
     Attributes:
         name: The name or path as the user gave it.
-        format: ``digits``, ``parquet``, ``idx`` or ``folder``.
+        format: ``digits`` or a name from `FOLDER_FORMATS`.
         path: The folder to read; empty for embedded data.
     """
 
@@ -55,39 +87,45 @@ def locate(spec: str) -> Source:
     Raises:
         InputError: Nothing is there, or it is not a data set, or one of its files is empty, truncated or of the
             wrong kind.
+
+    Example:
+        >>> locate("digits")
+        Source(name='digits', format='digits', path='')
     """
     if spec == "digits":
         return Source(spec, "digits", "")
-    path = spec
-    if spec in DATASETS:
-        path = os.path.join(os.environ.get("SEMA_DATA") or _DEFAULT_ROOT, spec)
-        if not os.path.isdir(path):
-            raise InputError(
-                f"data set {spec!r} not found: no folder {path}; set SEMA_DATA to the folder that holds {spec}/, "
-                f"or write --data digits"
-            )
+    path, holds = spec, FORMATS
+    if spec in NAMED:
+        path, holds = _named_folder(spec), f"{NAMED[spec].wants} (for {spec})"
     elif os.path.isfile(path):
         raise InputError(f"{path}: this is a file; give the folder that holds it ({FORMATS})")
     elif not os.path.isdir(path):
         raise unknown("data set or folder", spec, DATASETS, hint=f"or the path of a folder with {FORMATS}")
-    return Source(spec, _checked_format(path), path)
+    return Source(spec, _checked_format(path, holds), path)
 
 
-def _checked_format(path: str) -> str:
+def _named_folder(name: str) -> str:
+    root = os.environ.get("SEMA_DATA") or _DEFAULT_ROOT
+    entry = NAMED[name]
+    for candidate in entry.folders:
+        if os.path.isdir(path := os.path.join(root, candidate)):
+            return path
+    raise InputError(
+        f"data set {name!r} not found: no folder {os.path.join(root, entry.folders[0])}; set SEMA_DATA to the folder "
+        f"that holds {entry.folders[0]}/, which should have {entry.wants}; or write --data digits"
+    )
+
+
+def _checked_format(path: str, holds: str) -> str:
     try:
         if not any(not name.startswith(".") for name in os.listdir(path)):
-            raise InputError(f"{path}: the folder is empty; it should hold {FORMATS}")
-        if parquet.found(path):
-            parquet.check(path)
-            return "parquet"
-        if idx.found(path):
-            idx.check(path)
-            return "idx"
-        if folder.found(path):
-            folder.check(path)
-            return "folder"
+            raise InputError(f"{path}: the folder is empty; it should hold {holds}")
+        for name, format_ in FOLDER_FORMATS.items():
+            if format_.found(path):
+                format_.check(path)
+                return name
     except OSError as error:
         raise InputError(
             f"{error.filename or path}: cannot be read ({error.strerror}); check its permissions"
         ) from error
-    raise InputError(f"{path}: no data in a known format; the folder should hold {FORMATS}")
+    raise InputError(f"{path}: no data in a known format; the folder should hold {holds}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from switch_ema.data.decode import resize
+from switch_ema.data.arrays import Pixels
 from switch_ema.data.table import Table
 
 
@@ -23,4 +23,4 @@ def tables(path: str, image_size: int | None) -> dict[str, Table]:
     bunch = load_digits()
     images = bunch.images.astype(np.uint8)[..., None]
     labels = bunch.target.astype(np.int64)
-    return {"train": Table("digits", labels, (), lambda rows: resize(images[rows], image_size))}
+    return {"train": Table("digits", labels, (), Pixels(images, image_size))}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from switch_ema.data.table import Table
+from switch_ema.data.table import Table, table_of_files
 from switch_ema.errors import InputError
 
 _ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -77,19 +77,21 @@ def _layout(path: str) -> dict[str, str]:
 
 
 def _table(directory: str, image_size: int | None) -> Table:
-    import numpy as np
-
-    from switch_ema.data.decode import decode
-
     classes = _folders(directory)
-    files = [(file, label) for label, name in enumerate(classes) for file in _images(os.path.join(directory, name))]
-    paths = [file for file, _ in files]
-    return Table(
-        directory,
-        np.array([label for _, label in files], np.int64),
-        tuple(classes),
-        lambda rows: decode(((paths[row], paths[row]) for row in rows.tolist()), len(rows), image_size),
-    )
+    files = [
+        (os.path.join(name, file), label)
+        for label, name in enumerate(classes)
+        for file in sorted(image_names(os.path.join(directory, name)))
+    ]
+    return table_of_files(directory, directory, files, tuple(classes), image_size)
+
+
+def image_names(directory: str) -> Iterator[str]:
+    """List the names of the image files in a folder, in no order."""
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.lower().endswith(_ENDINGS) and not entry.name.startswith("."):
+                yield entry.name
 
 
 def _folders(path: str) -> list[str]:
@@ -97,16 +99,5 @@ def _folders(path: str) -> list[str]:
         return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _images(directory: str) -> list[str]:
-    return sorted(_each_image(directory))
-
-
 def _has_image(directory: str) -> bool:
-    return next(_each_image(directory), None) is not None
-
-
-def _each_image(directory: str) -> Iterator[str]:
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.name.lower().endswith(_ENDINGS) and not entry.name.startswith("."):
-                yield entry.path
+    return next(image_names(directory), None) is not None

@@ -1,4 +1,4 @@
-"""Folders with the four MNIST files in IDX format, plain or gzipped.
+"""Folders with the four files of MNIST or Fashion-MNIST in IDX format, plain or gzipped.
 
 An IDX file is two zero bytes, one for the type, one for the number of dimensions, the sizes as big-endian 32-bit
 integers, then the values.
@@ -12,6 +12,7 @@ import os
 import zlib
 from typing import TYPE_CHECKING, BinaryIO
 
+from switch_ema.data.arrays import Pixels
 from switch_ema.data.table import Table
 from switch_ema.errors import InputError
 
@@ -25,16 +26,19 @@ _UNSIGNED_BYTE = 8
 
 
 def found(path: str) -> bool:
-    """Say whether the folder, or raw/ or MNIST/raw/ in it, holds any of the four files."""
-    return _folder(path) is not None
+    """Say whether the folder, or raw/, MNIST/raw/ or FashionMNIST/raw/ in it, holds any of the four files."""
+    return bool(_holders(path))
 
 
 def check(path: str) -> None:
     """Check that all four files are there and as long as their headers say.
 
     Raises:
-        InputError: A file is missing, empty, truncated or of another shape, or images and labels differ in number.
+        InputError: A file is missing, empty, truncated or of another shape, images and labels differ in number, or
+            two data sets lie side by side.
     """
+    if len(holders := _holders(path)) > 1:
+        raise InputError(f"{path}: two data sets in it; give {holders[0]} or {holders[1]}")
     for split in _PREFIX:
         images, labels = (_file(path, split, what) for what in _DIMENSIONS)
         shape = _shape(images, _DIMENSIONS["images"])
@@ -62,21 +66,22 @@ def tables(path: str, image_size: int | None) -> dict[str, Table]:
 def _table(path: str, split: str, image_size: int | None) -> Table:
     import numpy as np
 
-    from switch_ema.data.decode import resize
-
     file = _file(path, split, "labels")
     labels = _values(file, _DIMENSIONS["labels"]).astype(np.int64)
     images = _values(_file(path, split, "images"), _DIMENSIONS["images"])[..., None]
-    return Table(file, labels, (), lambda rows: resize(images[rows], image_size))
+    return Table(file, labels, (), Pixels(images, image_size))
 
 
-def _folder(path: str) -> str | None:
-    for folder in (path, os.path.join(path, "raw"), os.path.join(path, "MNIST", "raw")):
+def _holders(path: str) -> list[str]:
+    """List the folders that hold any of the four files."""
+    usual = ("", "raw", os.path.join("MNIST", "raw"), os.path.join("FashionMNIST", "raw"))
+    return [
+        folder
+        for folder in (os.path.join(path, below) if below else path for below in usual)
         if any(
             os.path.isfile(file) for split in _PREFIX for what in _DIMENSIONS for file in _names(folder, split, what)
-        ):
-            return folder
-    return None
+        )
+    ]
 
 
 def _names(folder: str, split: str, what: str) -> list[str]:
@@ -87,7 +92,7 @@ def _names(folder: str, split: str, what: str) -> list[str]:
 
 
 def _file(path: str, split: str, what: str) -> str:
-    names = _names(_folder(path) or path, split, what)
+    names = _names((_holders(path) or [path])[0], split, what)
     for name in names:
         if os.path.isfile(name):
             return name

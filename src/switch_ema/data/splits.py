@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from switch_ema.errors import InputError
+from switch_ema.data.labelfile import human_labels
+from switch_ema.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Rows = NDArray[np.int64]
+
+NOISE_KINDS = ("symmetric", "pair-flip", "human")
+"""Kinds of wrong labels (see `noisy_labels`)."""
 
 SPLIT_SEED = 20240214
 """Seed of every split: the same images are held out in every run, whatever the run's own seed."""
@@ -43,7 +47,7 @@ def divide(
     rest = np.arange(len(labels))
     classes = len(np.unique(labels))
     for split in hold_out:
-        left = len(rest) - _held_out_size(split, len(rest))
+        left = len(rest) - held_out_size(split, len(rest))
         if left < classes:
             raise InputError(f"{where}: {len(labels)} training images of {classes} classes; too few to hold some out")
         kept = _pick(labels, rest, left)
@@ -56,8 +60,58 @@ def divide(
     return parts
 
 
-def flip_labels(labels: Rows, rate: float, num_classes: int, seed: int) -> Rows:
-    """Make exactly ``round(rate * len(labels))`` labels wrong: symmetric label noise.
+def noisy_labels(
+    labels: Rows,
+    kind: str,
+    rate: float,
+    num_classes: int,
+    seed: int,
+    *,
+    file: str = "",
+    rows: Rows | None = None,
+    source_labels: Rows | None = None,
+) -> Rows:
+    """Make training labels wrong in one of three ways; validation and test labels are meant to stay clean.
+
+    ``symmetric``: exactly ``round(rate * len(labels))`` labels become one of the other classes, each alike.
+    ``pair-flip``: as many labels k become ``(k + 1) mod num_classes``.
+    ``human``: the labels that people gave, from a file such as CIFAR-N's ``CIFAR-10_human.pt:worse_label``, which must
+    be in the order of the training file; `rate` and `seed` do not count.
+
+    Args:
+        labels: The true classes of the training images.
+        kind: One of `NOISE_KINDS`.
+        rate: Share of labels to change, in [0, 1].
+        num_classes: Number of classes.
+        seed: The run's seed.
+        file: For ``human``: ``FILE`` or ``FILE:COLUMN`` (see `switch_ema.data.labelfile.read`).
+        rows: For ``human``: which rows of the training file the labels belong to; None for all in order.
+        source_labels: For ``human``: the true classes of all rows of the training file; None for `labels`.
+
+    Returns:
+        A new array.
+
+    Raises:
+        InputError: The kind is unknown, the rate out of range, or the file does not belong to the data.
+
+    Example:
+        >>> noisy_labels(np.array([0, 1, 2]), "pair-flip", 1.0, 3, seed=0).tolist()
+        [1, 2, 0]
+    """
+    if kind not in NOISE_KINDS:
+        raise unknown("kind of label noise", kind, NOISE_KINDS)
+    if kind == "human":
+        if not file:
+            raise InputError("label noise 'human': name the label file, such as CIFAR-10_human.pt:worse_label")
+        human = human_labels(file, labels if source_labels is None else source_labels, num_classes)
+        return human if rows is None else human[rows]
+    if not 0 <= rate <= 1:
+        raise InputError(f"label noise {rate!r}: write a share from 0 to 1, such as 0.4")
+    return flip_labels(labels, rate, num_classes, seed, pair=kind == "pair-flip")
+
+
+def flip_labels(labels: Rows, rate: float, num_classes: int, seed: int, *, pair: bool = False) -> Rows:
+    """Make exactly ``round(rate * len(labels))`` labels wrong.
 
     Which ones, and the wrong class of each (uniform among the others), is drawn from `seed`. Meant for training
     labels only: validation and test labels stay clean.
@@ -67,19 +121,21 @@ def flip_labels(labels: Rows, rate: float, num_classes: int, seed: int) -> Rows:
         rate: Share of labels to change, in [0, 1].
         num_classes: Number of classes.
         seed: The run's seed.
+        pair: Take the next class, ``(k + 1) mod num_classes``, for a wrong one; the same labels are wrong as without.
 
     Returns:
         A new array.
     """
     generator = np.random.default_rng(seed)
     wrong = generator.choice(len(labels), size=round(rate * len(labels)), replace=False)
-    shift = generator.integers(1, num_classes, size=len(wrong))
+    shift = 1 if pair else generator.integers(1, num_classes, size=len(wrong))
     noisy = labels.copy()
     noisy[wrong] = (noisy[wrong] + shift) % num_classes
     return noisy
 
 
-def _held_out_size(split: str, count: int) -> int:
+def held_out_size(split: str, count: int) -> int:
+    """Return how many of `count` rows a split takes: 20 % for ``test``, else 10 % but at most 5,000; at least 1."""
     size = round(0.2 * count) if split == "test" else min(5000, round(0.1 * count))
     return max(1, size)
 
