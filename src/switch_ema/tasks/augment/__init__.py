@@ -1,0 +1,1 @@
+"""Augmentation of image batches where they lie: random numbers drawn once on the CPU, used for all samples at once."""
