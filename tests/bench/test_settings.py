@@ -23,13 +23,13 @@ def test_equal_settings_share_a_folder_and_others_do_not() -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"epochs": 0}, r"--epochs 0: input should be greater than or equal to 1"),
-        ({"schedule": "cosin"}, r"--schedule 'cosin': input should be 'cosine', 'constant' or 'step'"),
-        ({"lr": (0.1, 0.1)}, r"--lr names 0.1 twice"),
-        ({"lr": (-0.1,)}, r"--lr -0.1: a learning rate is a number above 0"),
-        ({"epochs": 2, "warmup_epochs": 3.0}, r"--warmup-epochs 3 is longer than the 2 epochs"),
-        ({"epoch": 2}, r"unknown setting 'epoch'; did you mean 'epochs'"),
-        ({"momentum": 1.0}, r"--momentum 1.0: input should be less than 1"),
+        ({"epochs": 0}, r"epochs 0: input should be greater than or equal to 1"),
+        ({"schedule": "cosin"}, r"schedule 'cosin': input should be 'cosine', 'constant', 'step', 'onecycle' or 'wsd'"),
+        ({"lr": (0.1, 0.1)}, r"lr names 0.1 twice"),
+        ({"lr": (-0.1,)}, r"lr -0.1: a learning rate is a number above 0"),
+        ({"epochs": 2, "warmup_epochs": 3.0}, r"warmup_epochs 3 is longer than the 2 epochs"),
+        ({"epoch": 2}, r"epoch is no setting; did you mean 'epochs'"),
+        ({"momentum": 1.0}, r"momentum 1.0: input should be less than 1"),
     ],
 )
 def test_bad_values_are_refused_in_one_line(values: dict[str, object], words: str) -> None:
