@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import os
 import shlex
 import sys
 import warnings
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 from rich.console import Console
 from rich.markup import escape
 from typer.exceptions import TyperException
 
 from switch_ema.bench.settings import Settings
-from switch_ema.errors import InputError, unknown
+from switch_ema.errors import FieldError, InputError
 
 app = typer.Typer(
     help="Weight averaging for PyTorch: does it help on your task? Paired seeds, learning-rate controls, a report.",
@@ -29,7 +33,6 @@ app = typer.Typer(
 )
 _INTERRUPTED = 130
 _LOG_WIDTH = 120
-_DATA, _TRAINING, _MACHINE = "Data and model", "Training", "Machine"
 _WEIGHTS, _FILES = "Weights of the files", "Files"
 
 
@@ -40,46 +43,22 @@ class Listed(StrEnum):
     methods = "methods"
     data = "data"
     models = "models"
+    recipes = "recipes"
 
 
 def _option(help_text: str, panel: str = "Comparison", *names: str) -> Any:
     return typer.Option(*names, help=help_text, rich_help_panel=panel)
 
 
-def _default(name: str) -> Any:
-    return Settings.model_fields[name].default
-
-
-@app.command()
 def compare(
-    task: Annotated[str, typer.Argument(help="The task, such as classification; `sema list tasks` names them.")],
-    data: Annotated[str | None, _option("Data set by name, or a folder; default: the embedded one.", _DATA)] = None,
-    model: Annotated[str | None, _option("small-resnet, mlp, or timm/NAME.", _DATA)] = None,
-    label_noise: Annotated[float | None, _option("Share of training labels made wrong, 0 to 1.", _DATA)] = None,
-    train_size: Annotated[int | None, _option("Use so many training examples only.", _DATA)] = None,
-    image_size: Annotated[int | None, _option("Resize images to this side, in pixels.", _DATA)] = None,
-    augment: Annotated[str | None, _option("auto, none or crop-flip.", _DATA)] = None,
-    methods: Annotated[str, _option("Methods with options, separated by commas.")] = _default("methods"),
-    control: Annotated[bool, _option("Add learning-rate controls for every switching method.")] = _default("control"),
-    seeds: Annotated[int, _option("Number of paired seeds.")] = _default("seeds"),
+    context: typer.Context,
+    task: Annotated[
+        str,
+        typer.Argument(help="A task, a recipe, my.yaml, or path/to/task.py:MyTask; `sema list` names the first two."),
+    ],
     out: Annotated[Path | None, _option("Run folder; default: one per comparison below runs/.")] = None,
     as_json: Annotated[bool, _option("Print the result as JSON.", "Comparison", "--json")] = False,
-    epochs: Annotated[int, _option("Epochs.", _TRAINING)] = _default("epochs"),
-    lr: Annotated[str | None, _option("Peak learning rate, or several: 0.02,0.05,0.1.", _TRAINING)] = None,
-    batch_size: Annotated[int, _option("Examples per batch, over all devices.", _TRAINING)] = _default("batch_size"),
-    accumulate: Annotated[int, _option("Batches per optimizer step.", _TRAINING)] = _default("accumulate"),
-    optimizer: Annotated[str, _option("sgd or adamw.", _TRAINING)] = _default("optimizer"),
-    momentum: Annotated[float, _option("Momentum of SGD.", _TRAINING)] = _default("momentum"),
-    weight_decay: Annotated[float, _option("Weight decay.", _TRAINING)] = _default("weight_decay"),
-    schedule: Annotated[str, _option("cosine, constant or step.", _TRAINING)] = _default("schedule"),
-    warmup_epochs: Annotated[
-        float | None, _option("Epochs of linear warm-up; default: 1, at most half of training.", _TRAINING)
-    ] = _default("warmup_epochs"),
-    clip_norm: Annotated[float | None, _option("Largest norm of the gradient.", _TRAINING)] = _default("clip_norm"),
-    precision: Annotated[str, _option("32-true, 16-mixed or bf16-mixed.", _MACHINE)] = _default("precision"),
-    accelerator: Annotated[str, _option("auto, cpu, cuda or mps.", _MACHINE)] = _default("accelerator"),
-    devices: Annotated[int, _option("Number of devices.", _MACHINE)] = _default("devices"),
-    strategy: Annotated[str, _option("auto or ddp.", _MACHINE)] = _default("strategy"),
+    **settings: Any,
 ) -> None:
     """Train a task with several averaging methods on the same seeds, and say which one helps.
 
@@ -91,42 +70,24 @@ def compare(
 
     `sema compare classification --data digits --label-noise 0.4 --methods baseline,ema:decay=0.99,sema --control`
 
-    `sema compare classification --data cifar10 --model timm/resnet18 --lr 0.02,0.05,0.1 --out runs/cifar`
+    `sema compare classification --data cifar10 --model resnet18 --lr 0.02,0.05,0.1 --out runs/cifar`
 
-    **Methods** are `baseline`, `ema`, `sema`, `swa`, `lawa`, `lookahead`, `power_ema`, each with options:
-    `sema:decay=0.99,switch_every=2 epochs`, `baseline:lr_scale=0.2`; `sema list methods` names them.
+    `sema compare cifar100-resnet18 --seeds 1`
+
+    **Methods** are `baseline`, `ema`, `sema`, `swa`, `lawa`, `lookahead`, `power_ema`, and `sam`, alone or with one of
+    them (`sam+ema`), each with options: `sema:decay=0.99,switch_every=2 epochs`, `baseline:lr_scale=0.2`;
+    `sema list methods` names them.
+
+    **Options of the task**, such as `--label-noise 0.4`, are given like all others; `sema list tasks` names them.
     """
     from switch_ema.bench.compare import prepare
-    from switch_ema.tasks.catalog import TASKS
+    from switch_ema.bench.request import request
 
-    if task not in TASKS:
-        raise unknown("task", task, TASKS)
-    given = {"label_noise": label_noise, "train_size": train_size, "image_size": image_size, "augment": augment}
-    settings = Settings.of(
-        task=task,
-        data=data or TASKS[task].default_data,
-        model=model or TASKS[task].default_model,
-        task_options={name: value for name, value in given.items() if value is not None},
-        methods=methods,
-        control=control,
-        seeds=seeds,
-        epochs=epochs,
-        lr=_rates(lr),
-        batch_size=batch_size,
-        accumulate=accumulate,
-        optimizer=optimizer,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        schedule=schedule,
-        warmup_epochs=warmup_epochs,
-        clip_norm=clip_norm,
-        precision=precision,
-        accelerator=accelerator,
-        devices=devices,
-        strategy=strategy,
-    )
-    folder = out or settings.default_out()
-    finished = prepare(settings, folder)
+    if task.startswith("-"):
+        raise InputError(f"name the task before {task}: sema compare TASK {task} ...")
+    asked = request(task, settings, _task_options(context.args))
+    folder = out or asked.default_out()
+    finished = prepare(asked, folder)
     messages = Console(stderr=True)
     if finished:
         if not (folder / "report.html").exists():
@@ -136,7 +97,57 @@ def compare(
         messages.print(f"nothing to do: {folder} holds this comparison, finished", highlight=False, soft_wrap=True)
         _show(folder, as_json)
         return
-    _train(settings, folder, messages, as_json)
+    _train(asked, folder, messages, as_json)
+
+
+def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for every setting; their values stay texts, which the settings read."""
+    own = [
+        each for each in inspect.signature(command, eval_str=True).parameters.values() if each.kind != each.VAR_KEYWORD
+    ]
+    for name, field in Settings.model_fields.items():
+        if field.title is None:
+            continue
+        shown = "" if field.default in (None, (), PydanticUndefined) else f" [default: {field.default}]".lower()
+        option = typer.Option(
+            help=f"{field.description}{shown}", rich_help_panel=field.title, show_default=False, metavar=_metavar(field)
+        )
+        kind = bool | None if field.annotation is bool else str | None
+        own.append(
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
+        )
+    command.__signature__ = inspect.Signature(own)  # type: ignore[attr-defined]
+    return command
+
+
+def _metavar(field: FieldInfo) -> str | None:
+    if field.annotation is bool:
+        return None
+    kinds = {int: "NUMBER", float: "NUMBER", tuple[float, ...]: "LIST"}
+    return next((name for kind, name in kinds.items() if field.annotation in (kind, kind | None)), "TEXT")
+
+
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(_with_settings(compare))
+
+
+def _task_options(arguments: list[str]) -> dict[str, str]:
+    """Return the options of the task: what is no option of the command; of several values the last counts.
+
+    They are written `--name value`, `--name=value`, or `--name` for true.
+    """
+    options: dict[str, str] = {}
+    name = ""
+    for argument in arguments:
+        if argument.startswith("--"):
+            name, equals, value = argument[2:].partition("=")
+            name = name.replace("-", "_")
+            options[name] = value if equals else "true"
+            name = "" if equals else name
+        elif name:
+            options[name], name = argument, ""
+        else:
+            raise InputError(f"unexpected argument {argument!r}; options are written as --name value")
+    return options
 
 
 def _train(settings: Settings, folder: Path, messages: Console, as_json: bool) -> None:
@@ -246,27 +257,32 @@ def average(
 def list_(
     what: Annotated[Listed | None, typer.Argument(help="What to list; default: everything.")] = None,
 ) -> None:
-    """List tasks, methods, data sets and models, with what they are.
+    """List tasks with their options, methods, data sets, models and recipes, with what they are.
 
     **Example**: `sema list methods`
     """
-    from switch_ema.bench.methods import KINDS
-    from switch_ema.tasks.catalog import TASKS
+    from switch_ema.bench.listing import listing
 
     console = Console()
-    sections: dict[Listed, dict[str, str]] = {
-        Listed.tasks: {name: entry.summary for name, entry in TASKS.items()},
-        Listed.methods: {
-            name: f"{kind.summary}; options: {', '.join([*kind.options, 'lr_scale'])}" for name, kind in KINDS.items()
-        },
-        Listed.data: {name: text for entry in TASKS.values() for name, text in entry.data.items()},
-        Listed.models: {name: text for entry in TASKS.values() for name, text in entry.models.items()},
-    }
-    for section, entries in sections.items():
+    for section, entries in listing().items():
         if what in (None, section):
             console.print(f"[bold]{section}[/bold]")
-            for name, text in entries.items():
-                console.print(f"  {escape(name):14} {escape(text)}", highlight=False, soft_wrap=True)
+            width = max(len(name) for name, _ in entries)
+            for name, text in entries:
+                console.print(f"  {escape(name):{width}}  {escape(text)}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def recipe(
+    name: Annotated[str, typer.Argument(help="A recipe; `sema list recipes` names them.")],
+) -> None:
+    """Print a recipe as YAML, to be edited and given to `sema compare`.
+
+    **Example**: `sema recipe cifar100-resnet18 > my.yaml`, then `sema compare my.yaml`
+    """
+    from switch_ema.recipes.reader import recipe_text
+
+    typer.echo(recipe_text(name)[1], nl=False)
 
 
 @app.callback(invoke_without_command=True)
@@ -278,15 +294,6 @@ def _main(
 
         typer.echo(f"switch-ema {switch_ema.__version__}")
         raise typer.Exit
-
-
-def _rates(text: str | None) -> tuple[float, ...]:
-    try:
-        return tuple(float(rate) for rate in text.split(",")) if text else ()
-    except ValueError:
-        raise InputError(
-            f"--lr {text!r} is not a list of numbers; write e.g. --lr 0.05 or --lr 0.02,0.05,0.1"
-        ) from None
 
 
 def _numbers(option: str, text: str | None) -> list[float] | None:
@@ -320,6 +327,8 @@ def main() -> None:
     """Run the command line and exit: 0 done, 1 the run failed, 2 the input is wrong, 130 interrupted."""
     try:
         code = app(standalone_mode=False)
+    except FieldError as error:
+        _fail(f"--{error.field.replace('_', '-')} {error.problem}", 2)
     except InputError as error:
         _fail(str(error), 2)
     except TyperException as error:

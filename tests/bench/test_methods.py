@@ -7,7 +7,8 @@ from torch import nn
 
 import switch_ema
 from switch_ema.averaging.options import AverageOptions
-from switch_ema.bench.methods import KINDS, Method, parse_methods
+from switch_ema.bench.kinds import KINDS
+from switch_ema.bench.methods import Method, parse_methods
 from switch_ema.errors import InputError
 
 

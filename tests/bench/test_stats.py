@@ -20,6 +20,7 @@ from switch_ema.bench.stats import (
     budget_points,
     epochs_to_reach,
     paired_difference,
+    peeking,
     reach_baseline,
     spread,
 )
@@ -185,3 +186,17 @@ def test_later_rows_replace_earlier_ones_and_nan_counts_as_diverged() -> None:
     found = Results.from_rows(run, [*rows, {**rows[1], "value": math.nan}])
     assert found.at("baseline", 1.0, "test") == {0: None}
     assert found.at("baseline", 1.0, "val") == {0: 0.5}
+
+
+@pytest.mark.parametrize(
+    ("higher", "expected"), [(True, 0.5 * (0.9 + (0.9 - 0.03 * 0.2))), (False, 0.5 * (0.3 + 0.306))]
+)
+def test_peeking_is_the_mean_of_the_best_and_the_99th_percentile(higher: bool, expected: float) -> None:
+    curve = (0.3, 0.7, 0.5, 0.9) if higher else (0.9, 0.5, 0.7, 0.3)
+    found = Results.from_rows(*build({("baseline", 1.0, 0): same(*curve)}, higher=higher))
+    assert peeking(found, "baseline", 1.0)[0] == pytest.approx(expected)
+
+
+def test_peeking_leaves_out_what_diverged() -> None:
+    found = Results.from_rows(*build({("baseline", 1.0, 0): same(0.4, None), ("baseline", 1.0, 1): same(None, None)}))
+    assert peeking(found, "baseline", 1.0) == {0: 0.4, 1: None}

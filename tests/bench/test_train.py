@@ -15,6 +15,8 @@ from switch_ema.bench.settings import Settings
 from switch_ema.bench.stats import budget_points
 from switch_ema.bench.train import derived_seed
 from switch_ema.errors import InputError
+from switch_ema.tasks.catalog import create
+from switch_ema.tasks.classification import Classification
 
 METHODS = "baseline,ema:decay=0.8,swa:update_every=1 epoch after 1,lawa:window=2,power_ema,sema:decay=0.8,lookahead:k=3"
 
@@ -165,15 +167,20 @@ def test_accumulated_batches_make_one_step(tmp_path: Path) -> None:
     "changes",
     [
         {"optimizer": "adamw", "clip_norm": 1.0},
+        {"optimizer": "adam", "schedule": "onecycle", "lr": 0.003},
+        {"optimizer": "lamb", "lr": 0.02},
+        {"optimizer": "lars", "lr": 2.0, "lr_min": 0.01},
+        {"optimizer": "adan", "lr": 0.005, "schedule": "wsd"},
+        {"optimizer": "schedulefree", "schedule": "constant", "lr": 0.01},
+        {"methods": "baseline,sam,sam+ema:decay=0.5,sam+sema:decay=0.3", "clip_norm": 1.0, "accumulate": 2, "lr": 0.1},
         {"precision": "bf16-mixed"},
         {"schedule": "step", "momentum": 0.0},
         {"model": "mlp", "schedule": "constant"},
     ],
 )
 def test_every_way_of_training_learns(tmp_path: Path, changes: dict[str, Any]) -> None:
-    rows = run(
-        tmp_path / "run", **changes, methods="baseline,ema:decay=0.5", epochs=6, task_options={"train_size": 256}
-    )
+    changes = {"methods": "baseline,ema:decay=0.5", **changes}
+    rows = run(tmp_path / "run", **changes, epochs=6, task_options={"train_size": 256})
     last = {row["method"]: row["value"] for row in rows if (row["split"], row["metric"]) == ("test", "accuracy")}
     assert min(last.values()) > 0.5
 
@@ -215,3 +222,121 @@ def test_seeds_for_different_purposes_differ() -> None:
     seeds = {derived_seed(seed, purpose, epoch) for seed in (0, 1) for purpose in ("a", "b") for epoch in (0, 1)}
     assert len(seeds) == 8
     torch.manual_seed(max(seeds))  # fits torch's range
+
+
+def test_sam_is_its_textbook(tmp_path: Path) -> None:
+    rows = run(tmp_path / "run", methods="sam:rho=0.1", model="mlp", epochs=2, schedule="constant", warmup_epochs=0)
+    asked = settings(model="mlp")
+    task = create("classification", seed=0, model="mlp", options=asked.task_options)
+    torch.manual_seed(derived_seed(0, "weights"))
+    model = task.build_model()
+    weights: list[torch.Tensor] = list(model.parameters())
+    moments = [torch.zeros_like(weight) for weight in weights]
+    for epoch in range(2):
+        for batch in task.train_batches(24, derived_seed(0, "batches", epoch), torch.device("cpu")):
+            first = torch.autograd.grad(task.loss(model, batch), weights)
+            norm = torch.cat([gradient.flatten() for gradient in first]).norm()
+            moved = [0.1 * gradient / norm for gradient in first]
+            with torch.no_grad():
+                torch._foreach_add_(weights, moved)
+            second = torch.autograd.grad(task.loss(model, batch), weights)
+            with torch.no_grad():
+                torch._foreach_sub_(weights, moved)
+                for weight, gradient, moment in zip(weights, second, moments, strict=True):
+                    decayed = gradient + (5e-4 * weight if weight.ndim > 1 else 0)
+                    moment.mul_(0.9).add_(decayed)
+                    weight.sub_(0.05 * (decayed + 0.9 * moment))
+    expected = task.evaluate(model.eval(), "test", torch.device("cpu"))["loss"]
+    key = ("sam:rho=0.1", 2, "test", "loss")
+    (found,) = (r["value"] for r in rows if (r["method"], r["epoch"], r["split"], r["metric"]) == key)
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_sam_measures_batchnorm_once_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    original = train.Run.train_epoch
+
+    def spy(self: train.Run) -> float:
+        loss = original(self)
+        seen.extend(int(b) for name, b in self.module.named_buffers() if name.endswith("num_batches_tracked"))
+        return loss
+
+    monkeypatch.setattr(train.Run, "train_epoch", spy)
+    run(tmp_path / "run", methods="sam", epochs=1)
+    assert set(seen) == {4}  # the baseline's run and sam's, four steps each
+
+
+def test_between_the_epochs_to_measure_only_what_is_free_is_measured(tmp_path: Path) -> None:
+    every = timeless(run(tmp_path / "every", methods="ema:decay=0.8,sema:decay=0.8", epochs=7, model="mlp"))
+    some = timeless(run(tmp_path / "some", methods="ema:decay=0.8,sema:decay=0.8", epochs=7, model="mlp", eval_every=3))
+    assert {row["epoch"] for row in some if row["split"] == "val"} == {1, 2, 3, 4, 6, 7}  # 10, 25, 50 % as well
+    assert {row["epoch"] for row in some if row["split"] == "train"} == set(range(1, 8))
+    assert [row for row in every if row["split"] == "train" or row["epoch"] != 5] == some
+
+
+def test_a_method_that_has_averaged_nothing_yet_is_not_measured_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+    original = Classification.evaluate
+
+    def counted(*arguments: Any) -> dict[str, float]:
+        nonlocal calls
+        calls += 1
+        return original(*arguments)
+
+    monkeypatch.setattr(Classification, "evaluate", counted)
+    methods = "baseline,swa:update_every=1 epoch after 3,power_ema:update_after_step=11"
+    rows = run(tmp_path / "run", methods=methods, epochs=4, model="mlp")
+    assert calls == 2 * (4 + 1 + 2)
+    first = {
+        row["method"]: row["value"] for row in rows if (row["epoch"], row["split"], row["metric"]) == (1, "val", "loss")
+    }
+    assert len(first) == 3
+    assert len(set(first.values())) == 1
+
+
+def test_batchnorm_with_one_example_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"batch_size gives one example per device, but small-resnet has BatchNorm"):
+        run(tmp_path / "run", batch_size=1)
+    assert not (tmp_path / "run").exists()
+    run(tmp_path / "mlp", batch_size=1, model="mlp", methods="baseline", epochs=1, task_options={"train_size": 20})
+
+
+def test_a_task_is_measured_once_more_at_the_end_and_moves_its_own_parts(tmp_path: Path) -> None:
+    options = {"method": "byol", "train_size": 96, "probe_epochs": 2}
+    rows = run(tmp_path / "run", task="selfsup", methods="ema:decay=0.5,sema:decay=0.5", task_options=options, epochs=2)
+    final = [row for row in rows if row["metric"] == "linear_accuracy"]
+    assert {(row["method"], row["epoch"], row["split"]) for row in final} == {
+        (method, 2, split) for method in ("baseline", "ema:decay=0.5", "sema:decay=0.5") for split in ("val", "test")
+    }
+    assert all(0.1 < row["value"] <= 1 for row in final)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {
+            "task": "selfsup",
+            "task_options": {"method": "moco-v2", "train_size": 96, "probe_epochs": 0, "queue_size": 64},
+        },
+        {"task": "regression", "data": "diabetes", "model": "mlp", "task_options": {}, "optimizer": "adan"},
+        {"methods": "sam,sam+sema:decay=0.5", "model": "mlp"},
+        {"methods": "ema:decay=0.5", "model": "mlp", "optimizer": "schedulefree", "schedule": "constant"},
+        {"model": "mlp", "task_options": {"train_size": 96, "mixup": 0.5, "randaugment": 5, "erasing": 0.5}},
+    ],
+)
+def test_a_run_of_any_kind_goes_on_to_the_same_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(train, "_CHECKPOINT_SECONDS", 0.0)
+    changes = {"methods": "ema:decay=0.5,sema:decay=0.5", "epochs": 3, **changes}
+
+    def stop(trajectory: Trajectory, epoch: int) -> None:
+        if epoch == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(tmp_path / "cut", stop, **changes)
+    cut = timeless(run(tmp_path / "cut", **changes))
+    assert cut == timeless(run(tmp_path / "whole", **changes))

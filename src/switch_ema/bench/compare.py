@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import platform
 import subprocess
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from switch_ema.bench.methods import KINDS, Method
+from switch_ema.bench.methods import Method
 from switch_ema.bench.plan import Trajectory, plan, with_controls
 from switch_ema.bench.results import Row, Store
 from switch_ema.bench.settings import Settings
-from switch_ema.errors import InputError
+from switch_ema.errors import FieldError, InputError
 from switch_ema.tasks.catalog import check, create
+from switch_ema.tasks.usertask import is_user_task
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -66,7 +68,13 @@ def prepare(settings: Settings, out: Path) -> bool:
     Raises:
         InputError: If a name, value, file or folder is wrong.
     """
-    settings.parsed_methods()
+    for method in settings.parsed_methods():
+        if method.switches and settings.optimizer == "schedulefree":
+            raise FieldError(
+                "optimizer",
+                f"schedulefree: it keeps weights of its own, which the switches of {method.label!r} would not reach; "
+                "write adamw, or leave the method out",
+            )
     check(settings.task, settings.data, settings.model, settings.task_options)
     return Store(out).check(_asked(settings))
 
@@ -100,6 +108,8 @@ def compare(settings: Settings, out: Path, command: str, progress: Progress) -> 
     fabric.launch()
     task = _task(settings, seed=0)
     steps_per_epoch = _steps_per_epoch(settings, task.num_train, fabric.world_size)
+    if settings.batch_size == fabric.world_size:
+        _refuse_batchnorm(task)
     methods = settings.parsed_methods()
     if settings.control:
         methods = with_controls(methods, settings.epochs, steps_per_epoch)
@@ -114,8 +124,10 @@ def compare(settings: Settings, out: Path, command: str, progress: Progress) -> 
                     "started": datetime.now(UTC).isoformat(timespec="seconds"),
                     "asked": _asked(settings),
                     "environment": environment(fabric),
+                    "model": task.model,
                     "steps_per_epoch": steps_per_epoch,
-                    "metrics": [{"name": m.name, "higher_is_better": m.higher_is_better} for m in task.metrics],
+                    "metrics": [asdict(metric) for metric in task.metrics],
+                    "final_metrics": [asdict(metric) for metric in task.final_metrics],
                     "methods": described,
                     "trajectories": [_describe_trajectory(trajectory) for trajectory in trajectories],
                 }
@@ -148,6 +160,16 @@ def _steps_per_epoch(settings: Settings, num_train: int, world_size: int) -> int
     return steps
 
 
+def _refuse_batchnorm(task: Task) -> None:
+    """Refuse one example per device where statistics over a batch are needed."""
+    from switch_ema.averaging.buffers import has_batchnorm
+
+    if has_batchnorm(task.build_model()):
+        raise FieldError(
+            "batch_size", f"gives one example per device, but {task.model} has BatchNorm; write at least 2 for each"
+        )
+
+
 def describe(method: Method, settings: Settings, steps_per_epoch: int) -> dict[str, Any]:
     """Return what the report needs to know of a method, and say aloud what its averager warns of.
 
@@ -169,7 +191,7 @@ def describe(method: Method, settings: Settings, steps_per_epoch: int) -> dict[s
     return {
         "label": method.label,
         "kind": method.kind,
-        "summary": KINDS[method.kind].summary,
+        "summary": method.summary,
         "options": texts,
         "switches": method.switches,
         "passive": not method.switches,
@@ -231,6 +253,9 @@ def _commit() -> str | None:
 
 def _asked(settings: Settings) -> dict[str, Any]:
     asked = settings.model_dump(mode="json", exclude={"task_options", "methods"})
+    if is_user_task(settings.task):
+        path = Path(settings.task.rpartition(":")[0])
+        asked["task_file"] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     return {**asked, **settings.task_options, "methods": [method.label for method in settings.parsed_methods()]}
 
 
@@ -240,6 +265,7 @@ def _describe_trajectory(trajectory: Trajectory) -> dict[str, Any]:
         "seed": trajectory.seed,
         "lr": trajectory.lr,
         "lr_scale": trajectory.lr_scale,
+        "sam": asdict(trajectory.sam) if trajectory.sam else None,
         "active": trajectory.active.label if trajectory.active else None,
         "riders": [method.label for method in trajectory.riders],
     }

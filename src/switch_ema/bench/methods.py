@@ -3,124 +3,37 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from switch_ema.averaging.decay import PowerFunction, check_decay, check_positive, parse_decay
 from switch_ema.averaging.trigger import Every
+from switch_ema.bench.kinds import KINDS
 from switch_ema.errors import InputError, unknown
+from switch_ema.tasks.options import flag, positive
 
 if TYPE_CHECKING:
     from torch import nn
 
     from switch_ema.averaging.averager import Averager
 
-_ANY_STEPS = 1_000_000  # stands for the steps of an epoch while a decay is only checked
-
-
-def _decay(text: str) -> str:
-    parse_decay(text, steps_per_epoch=_ANY_STEPS)
-    return text
-
-
-def _trigger(text: str) -> str:
-    Every.of(text)
-    return text
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"a whole number of at least 1 is needed, got {text!r}")
-    return int(text)
-
-
-def _share(text: str) -> float:
-    return check_decay(_number(text), "alpha")
-
-
-def _positive(text: str) -> float:
-    return check_positive(_number(text), "it", "0.5")
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"a number is needed, got {text!r}") from None
-
-
-def _gamma(text: str) -> float:
-    return PowerFunction(_number(text)).gamma
-
-
-def _flag(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise ValueError(f"write true or false, got {text!r}")
-    return text == "true"
-
-
-def _optimizer_state(text: str) -> str:
-    if text not in ("keep", "reset"):
-        raise ValueError(f"write keep or reset, got {text!r}")
-    return text
+SAM = "sam"
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A kind of method.
+class Sharpness:
+    """How sharpness-aware minimization trains.
 
     Attributes:
-        summary: What it does, in a few words.
-        builder: Its name in `switch_ema`; empty for plain training.
-        options: Readers of its options by name.
-        defaults: Option texts used where none is given; `{late}` stands for three quarters of the epochs.
-        switches: Whether it writes into the model and so needs a training run of its own.
+        rho: Radius of the ball in which the worst weights are sought.
+        adaptive: Whether the radius of each weight is relative to its size (ASAM).
     """
 
-    summary: str
-    builder: str
-    options: Mapping[str, Callable[[str], Any]]
-    defaults: Mapping[str, str] = field(default_factory=dict)
-    switches: bool = False
+    rho: float = 0.05
+    adaptive: bool = False
 
-
-_AVERAGED = {"decay": _decay, "update_every": _trigger, "update_after_step": _count, "use_buffers": _flag}
-
-KINDS: dict[str, Kind] = {
-    "baseline": Kind("plain training", "", {}),
-    "ema": Kind("exponential moving average", "EMA", _AVERAGED, {"decay": "window 1 epoch"}),
-    "sema": Kind(
-        "exponential moving average, copied back into the model (Switch EMA)",
-        "SwitchEMA",
-        {**_AVERAGED, "switch_every": _trigger, "optimizer_state": _optimizer_state},
-        {"decay": "window 1 epoch", "switch_every": "1 epoch"},
-        switches=True,
-    ),
-    "swa": Kind(
-        "mean of the weights of the last quarter of the epochs (stochastic weight averaging)",
-        "SWA",
-        {"update_every": _trigger, "use_buffers": _flag},
-        {"update_every": "1 epoch after {late}"},
-    ),
-    "lawa": Kind(
-        "mean of the weights of the last few epochs (latest weight averaging)",
-        "LAWA",
-        {"window": _count, "update_every": _trigger, "use_buffers": _flag},
-    ),
-    "lookahead": Kind(
-        "every k steps a share alpha of the progress is kept (Lookahead)",
-        "Lookahead",
-        {"k": _count, "alpha": _share, "use_buffers": _flag, "optimizer_state": _optimizer_state},
-        {"k": "5", "alpha": "0.5"},
-        switches=True,
-    ),
-    "power_ema": Kind(
-        "moving average whose memory grows with training (power function)",
-        "PowerEMA",
-        {"gamma": _gamma, "update_every": _trigger, "update_after_step": _count, "use_buffers": _flag},
-    ),
-}
+    def texts(self) -> list[str]:
+        """Return the options that differ from the defaults, as they are written."""
+        return [f"rho={self.rho:g}"] * (self.rho != 0.05) + ["adaptive=true"] * self.adaptive
 
 
 @dataclass(frozen=True)
@@ -130,12 +43,14 @@ class Method:
     Attributes:
         kind: Its name in `KINDS`.
         options: Option texts as given.
+        sam: How its training seeks flat minima, if it does; the methods that average ride on such training too.
         lr_scale: Factor on the learning rate.
         control_for: Labels of the switching methods whose learning-rate cut it imitates.
     """
 
     kind: str
     options: tuple[tuple[str, str], ...] = ()
+    sam: Sharpness | None = None
     lr_scale: float = 1.0
     control_for: tuple[str, ...] = ()
 
@@ -143,9 +58,21 @@ class Method:
     def label(self) -> str:
         """Its canonical spelling, which names it in the rows."""
         given = [f"{name}={text}" for name, text in self.options]
+        name = self.kind
+        if self.sam:
+            name = SAM if self.kind == "baseline" else f"{SAM}+{self.kind}"
+            given += self.sam.texts()
         if self.lr_scale != 1:
             given.append(f"lr_scale={self.lr_scale:g}")
-        return f"{self.kind}:{','.join(given)}" if given else self.kind
+        return f"{name}:{','.join(given)}" if given else name
+
+    @property
+    def summary(self) -> str:
+        """What it does, in a few words."""
+        if not self.sam:
+            return KINDS[self.kind].summary
+        training = "training with gradients taken at the worst nearby weights (sharpness-aware minimization)"
+        return training if self.kind == "baseline" else f"{training}; {KINDS[self.kind].summary}"
 
     @property
     def switches(self) -> bool:
@@ -246,9 +173,14 @@ def parse_methods(text: str) -> list[Method]:
 def _parse_method(text: str) -> Method:
     name, _, rest = text.partition(":")
     name = name.strip()
-    if name not in KINDS:
-        raise unknown("method", name, KINDS)
-    readers = {**KINDS[name].options, "lr_scale": _positive}
+    first, plus, second = name.partition("+")
+    sam = first == SAM
+    kind = (second if plus else "baseline") if sam else name
+    if kind not in KINDS or name == f"{SAM}+baseline":
+        raise unknown("method", name, [*KINDS, SAM, *(f"{SAM}+{kind}" for kind in KINDS if kind != "baseline")])
+    readers = {**KINDS[kind].options, "lr_scale": positive}
+    if sam:
+        readers |= {"rho": positive, "adaptive": flag}
     options: dict[str, str] = {}
     for entry in rest.split(",") if rest else []:
         option, equals, value = (part.strip() for part in entry.partition("="))
@@ -264,4 +196,7 @@ def _parse_method(text: str) -> Method:
             raise InputError(f"method {name!r}: {option}={value}: {error}") from None
         options[option] = value
     scale = float(options.pop("lr_scale", 1.0))
-    return Method(name, tuple((option, options[option]) for option in readers if option in options), scale)
+    sharpness = None
+    if sam:
+        sharpness = Sharpness(float(options.pop("rho", Sharpness.rho)), flag(options.pop("adaptive", "false")))
+    return Method(kind, tuple((option, options[option]) for option in readers if option in options), sharpness, scale)

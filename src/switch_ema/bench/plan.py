@@ -2,7 +2,7 @@
 
 Methods that never write into the model are passive: any number of them ride on one run. So a comparison trains, for
 every seed and learning rate, one trajectory for plain training with all passive methods, one for each method that
-switches, and one for each learning-rate control.
+switches, one for each learning-rate control, and one for each way of sharpness-aware training with what rides on it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from switch_ema.bench.methods import Method
+from switch_ema.bench.methods import SAM, Method, Sharpness
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Trajectory:
         seed: Seed of the problem, the initial weights and the order of the batches.
         lr: Nominal peak learning rate, before `lr_scale`.
         lr_scale: Factor on the learning rate.
+        sam: How it seeks flat minima, if it does.
         active: The method that switches in it, if any.
         riders: The methods measured on it, the active one included.
     """
@@ -29,13 +30,15 @@ class Trajectory:
     seed: int
     lr: float
     lr_scale: float
+    sam: Sharpness | None
     active: Method | None
     riders: tuple[Method, ...]
 
     @property
     def name(self) -> str:
         """A name that is unique in the plan and fit for a file."""
-        what = self.active.label if self.active else f"passive-{self.lr_scale:g}"
+        training = "-".join([SAM, *self.sam.texts()]) if self.sam else "passive"
+        what = self.active.label if self.active else f"{training}-{self.lr_scale:g}"
         return f"seed{self.seed}-lr{self.lr:g}-{re.sub(r'[^A-Za-z0-9.]+', '-', what)}"
 
 
@@ -48,17 +51,19 @@ def plan(methods: Sequence[Method], lrs: Sequence[float], seeds: Sequence[int]) 
         seeds: The seeds.
 
     Returns:
-        `len(seeds) * len(lrs) * (active methods + different learning-rate scales of passive ones)` trajectories.
+        `len(seeds) * len(lrs) * (active methods + different ways of training the passive ones)` trajectories.
     """
     trajectories = []
     for seed in seeds:
         for lr in lrs:
             passive = [method for method in methods if not method.switches]
-            for scale in dict.fromkeys(method.lr_scale for method in passive):
-                riders = tuple(method for method in passive if method.lr_scale == scale)
-                trajectories.append(Trajectory(seed, lr, scale, None, riders))
+            for scale, sam in dict.fromkeys((method.lr_scale, method.sam) for method in passive):
+                riders = tuple(method for method in passive if (method.lr_scale, method.sam) == (scale, sam))
+                trajectories.append(Trajectory(seed, lr, scale, sam, None, riders))
             trajectories += [
-                Trajectory(seed, lr, method.lr_scale, method, (method,)) for method in methods if method.switches
+                Trajectory(seed, lr, method.lr_scale, method.sam, method, (method,))
+                for method in methods
+                if method.switches
             ]
     return trajectories
 
@@ -86,7 +91,7 @@ def with_controls(methods: Sequence[Method], epochs: int, steps_per_epoch: int) 
         if scale == 1:
             continue
         averaged = tuple(entry for entry in method.options if entry[0] == "decay")
-        for control in (Method("baseline", (), scale), Method("ema", averaged, scale)):
+        for control in (Method("baseline", (), method.sam, scale), Method("ema", averaged, method.sam, scale)):
             known = extended.get(control.label, control)
             extended[control.label] = replace(known, control_for=(*known.control_for, method.label))
     return list(extended.values())

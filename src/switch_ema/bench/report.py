@@ -27,9 +27,11 @@ HOW_TO_READ = """
 with its 95 % Student t-interval; "better" or "worse" is said only when the interval leaves out zero. One seed gives no
 interval, nor do seeds that all differ by the same amount. Each interval stands alone: of twenty true ties, one would
 show a difference. Learning rates, epochs and controls are chosen on the validation split, values are read on the test
-split. "Best validation epoch" takes each seed's test value at the epoch that is best on validation. "Epochs to the
-baseline's last value" is the first epoch at which a seed is at least as good as the baseline ends. A seed whose last
-value is not finite has diverged; it is in no mean, and is counted.
+split. "Best validation epoch" takes each seed's test value at the epoch that is best on validation. "Epochs chosen on
+test" is the rule of the Switch EMA paper's code, (best + 99th percentile) / 2 over the test values of all epochs: it
+peeks at the test set, flatters every method, and stands here only for comparison with numbers reported that way.
+"Epochs to the baseline's last value" is the first epoch at which a seed is at least as good as the baseline ends. A
+seed whose last value is not finite has diverged; it is in no mean, and is counted.
 """
 WHY_CONTROL = """
 A switch throws away part of the progress since the last one, which acts like a lower learning rate. The control is
@@ -109,7 +111,7 @@ def _sections(
     answer = join(tag("p", sentence) for sentence in summary.sentences)
     how = tag("details", tag("summary", "How to read these numbers"), tag("p", HOW_TO_READ))
     body = [tag("div", answer, class_="answer"), sections.notes(summary.notes)]
-    parts = [("result", "Result", join([*body, sections.headline(summary, len(results.seeds)), how]))]
+    parts = [("result", "Result", join([*body, sections.headline(results, summary), how]))]
     if summary.verdicts:
         control = [tag("p", WHY_CONTROL, class_="prose"), sections.controls(summary)]
         parts.append(("control", "Is it only the learning rate?", join(control)))

@@ -16,7 +16,7 @@ from switch_ema.bench.stats import (
     spread,
 )
 from switch_ema.bench.summary import MethodRow, Summary, verdict_words
-from switch_ema.bench.wording import NONE, count, show_interval, show_reach, show_spread, signed
+from switch_ema.bench.wording import NONE, count, decimals_for, show_interval, show_reach, show_spread, signed
 
 REESTIMATED = "_bn_reestimated"
 READINGS = {"better": "better", "worse": "worse", "unclear": "no clear difference", "unknown": "cannot tell"}
@@ -34,7 +34,7 @@ def question(run: Mapping[str, Any]) -> str:
 def facts_line(run: Mapping[str, Any], results: Results) -> str:
     """Return the size of the comparison in one line."""
     parts = [
-        run["asked"]["model"],
+        run.get("model", run["asked"]["model"]),
         count(len(results.methods), "method"),
         count(len(results.seeds), "seed"),
         count(results.epochs, "epoch"),
@@ -43,13 +43,9 @@ def facts_line(run: Mapping[str, Any], results: Results) -> str:
     return " · ".join(parts)
 
 
-def headline(summary: Summary, total: int) -> Html:
-    """Return the headline table.
-
-    Args:
-        summary: The outcome.
-        total: Number of seeds.
-    """
+def headline(results: Results, summary: Summary) -> Html:
+    """Return the headline table."""
+    total = len(results.seeds)
     scale = _scale([row.difference for row in summary.rows if row.difference])
     name = summary.metric
     own_rate = ["Own best learning rate"] if summary.own_rates else []
@@ -60,6 +56,8 @@ def headline(summary: Summary, total: int) -> Html:
         "Difference to baseline, 95 % interval",
         "Reading",
         f"Test {name}, best validation epoch",
+        f"Test {name}, epochs chosen on test",
+        *(f"Test {metric}" for metric in results.final_metrics),
         "Epochs to the baseline's last value",
     ]
     rows = [
@@ -70,6 +68,8 @@ def headline(summary: Summary, total: int) -> Html:
             _difference(row.difference, summary.decimals, scale),
             READINGS[row.difference.judge(summary.higher_is_better)] if row.difference else "the reference",
             show_spread(row.best_validation, summary.decimals),
+            join([show_spread(row.peeked, summary.decimals), tag("small", "peeks", class_="warn")]),
+            *(show_spread(found, decimals_for([found.mean])) for found in row.finals.values()),
             show_reach(row.reach),
         )
         for row in summary.rows

@@ -18,6 +18,7 @@ from switch_ema.bench.stats import (
     at_best_validation,
     best_rate,
     paired_difference,
+    peeking,
     reach_baseline,
     spread,
     validation_rank,
@@ -41,6 +42,8 @@ class MethodRow:
         test: Test value at the last epoch.
         difference: Paired difference to the baseline at the baseline's own best rate; None for the baseline.
         best_validation: Test value at each seed's best epoch on validation.
+        peeked: Test value by the rule of the Switch EMA paper's code, which chooses epochs on the test set.
+        finals: Test value of each metric that is measured once, after the last epoch.
         reach: Epochs to the baseline's last value.
         switches: Whether the average is copied back into training.
         retained_fraction: Share of an interval's progress that a switch keeps; None for methods that do not switch.
@@ -57,6 +60,8 @@ class MethodRow:
     test: Spread
     difference: Difference | None
     best_validation: Spread
+    peeked: Spread
+    finals: Mapping[str, Spread]
     reach: Reach
     switches: bool
     retained_fraction: float | None
@@ -147,6 +152,8 @@ def _method_row(results: Results, method: Mapping[str, Any], rates: Mapping[str,
         test=test,
         difference=None if label == BASELINE else difference,
         best_validation=spread(at_best_validation(results, label, lr).values()),
+        peeked=spread(peeking(results, label, lr).values()),
+        finals={name: spread(results.at(label, lr, "test", metric=name).values()) for name in results.final_metrics},
         reach=reach_baseline(results, label, lr, baseline_lr),
         switches=method["switches"],
         retained_fraction=method["retained_fraction"],

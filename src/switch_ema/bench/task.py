@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
@@ -29,41 +30,66 @@ class Shard:
     world_size: int = 1
 
 
+WHOLE = Shard()
+"""The whole batch, for one process."""
+
+
+@runtime_checkable
 class Task(Protocol):
     """A learning problem: data, model, loss and metrics.
 
     An instance belongs to one seed: the seed draws what belongs to the problem (such as which labels are wrong),
-    never the initial weights or the order of the batches, which the training loop seeds.
+    never the initial weights or the order of the batches, which the training loop seeds. A class that inherits from
+    this one need not write the methods from `averaged_part` on: most problems have no use for them.
+
+    Attributes:
+        name: Name of the task, such as ``classification``.
+        data: Name of the data set, such as ``digits``.
+        model: Name of the network, such as ``small-resnet``.
+        metrics: What `evaluate` returns; the first one is the headline.
+        final_metrics: What `evaluate_final` returns.
+        num_train: Number of training examples.
     """
 
-    @property
-    def name(self) -> str:
-        """Name of the task, such as ``classification``."""
+    name: str
+    data: str
+    model: str
+    metrics: tuple[Metric, ...]
+    final_metrics: tuple[Metric, ...] = ()
+    num_train: int
 
-    @property
-    def data(self) -> str:
-        """Name of the data set, such as ``digits``."""
-
-    @property
-    def model(self) -> str:
-        """Name of the network, such as ``small-resnet``."""
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        """What `evaluate` returns; the first one is the headline."""
-
-    @property
-    def num_train(self) -> int:
-        """Number of training examples."""
-
+    @abstractmethod
     def build_model(self) -> nn.Module:
         """Make a new network; its weights come from torch's global random generator."""
 
-    def train_batches(self, batch_size: int, seed: int, device: torch.device, shard: Shard = Shard()) -> Iterator[Any]:
-        """Yield one epoch: `num_train // batch_size` shuffled, augmented batches that depend on `seed` alone."""
+    @abstractmethod
+    def train_batches(self, batch_size: int, seed: int, device: torch.device, shard: Shard = WHOLE) -> Iterator[Any]:
+        """Yield one epoch: `num_train // batch_size` shuffled, augmented batches that depend on `seed` alone.
 
+        Each process gets its own part of every batch, of `batch_size / shard.world_size` examples.
+        """
+
+    @abstractmethod
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         """Return the mean loss of a batch, a scalar; it calls `model` once."""
 
+    @abstractmethod
     def evaluate(self, model: nn.Module, split: Split, device: torch.device) -> dict[str, float]:
         """Measure every metric on a held-out split; the caller has put the model in evaluation mode."""
+
+    def averaged_part(self, model: nn.Module) -> nn.Module:
+        """Return the part of the model that is trained by the optimizer and averaged: the whole, unless told."""
+        return model
+
+    def after_step(self, model: nn.Module, progress: float) -> None:
+        """Do what the task owes its own parts after an optimizer step, such as moving a target network.
+
+        Args:
+            model: The model, unwrapped.
+            progress: Completed steps as a share of all, above 0 up to 1.
+        """
+        return
+
+    def evaluate_final(self, model: nn.Module, device: torch.device) -> dict[Split, dict[str, float]]:
+        """Measure what is too costly for every epoch, such as a linear probe, once after the last one."""
+        return {}

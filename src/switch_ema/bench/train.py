@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from typing import Any, cast
@@ -15,18 +14,18 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from switch_ema.averaging.averager import Averager
-from switch_ema.averaging.buffers import has_batchnorm, reestimate_batchnorm
+from switch_ema.averaging.buffers import has_batchnorm
 from switch_ema.averaging.files import write_atomically
-from switch_ema.bench.optim import build_optimizer, lr_factor
+from switch_ema.bench.measure import measure
+from switch_ema.bench.optim import build_optimizer
 from switch_ema.bench.plan import Trajectory
 from switch_ema.bench.results import Row, Store
+from switch_ema.bench.sam import SAM, frozen_statistics
+from switch_ema.bench.schedule import Schedule
 from switch_ema.bench.settings import Settings
-from switch_ema.bench.stats import budget_points
-from switch_ema.bench.task import Metric, Shard, Split, Task
+from switch_ema.bench.task import Shard, Task
 from switch_ema.errors import InputError
 
-_BATCHNORM_BATCHES = 64
-_SPLITS: tuple[Split, ...] = ("val", "test")
 _CHECKPOINT_SECONDS = 10.0
 
 
@@ -58,44 +57,43 @@ class Run:
         self.epoch = 0
         self.seconds = 0.0
         torch.manual_seed(derived_seed(trajectory.seed, "weights"))
-        module = task.build_model()
-        optimizer = build_optimizer(module, settings)
-        self.model, self.optimizer = fabric.setup(module, optimizer)
-        self.averagers = self._build_averagers(module, optimizer)
-        self.batchnorm = has_batchnorm(module)
+        self.module = task.build_model()
+        part = task.averaged_part(self.module)
+        self.raw_optimizer = build_optimizer(part, settings)
+        self.model, self.optimizer = fabric.setup(self.module, self.raw_optimizer)
+        self.averagers = self._build_averagers(part)
+        self.sam = SAM(self.raw_optimizer, trajectory.sam.rho, trajectory.sam.adaptive) if trajectory.sam else None
+        self.schedule = Schedule.of(settings, self.lr, steps_per_epoch)
+        self.batchnorm = has_batchnorm(self.module)
 
-    def _build_averagers(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Averager | None]:
+    @property
+    def lr(self) -> float:
+        """The peak learning rate."""
+        return self.trajectory.lr * self.trajectory.lr_scale
+
+    def _build_averagers(self, part: nn.Module) -> dict[str, Averager | None]:
         averagers = {
-            method.label: method.build(module, self.settings.epochs, self.steps_per_epoch)
+            method.label: method.build(part, self.settings.epochs, self.steps_per_epoch)
             for method in self.trajectory.riders
         }
         for averager in averagers.values():
             if averager is not None:
-                averager.attach(optimizer)
+                averager.attach(self.raw_optimizer)
         return averagers
 
     def train_epoch(self) -> float:
         """Train one epoch and return its mean loss."""
         start = time.monotonic()
-        settings, total = self.settings, self.settings.epochs * self.steps_per_epoch
-        warmup = round((settings.warmup_epochs or 0) * self.steps_per_epoch)
         torch.manual_seed(derived_seed(self.trajectory.seed, f"dropout{self.fabric.global_rank}", self.epoch))
         self.model.train()
         loss_sum = torch.zeros((), device=self.fabric.device)
-        batches = self._batches("batches")
-        for step in range(self.steps_per_epoch):
-            factor = lr_factor(settings.schedule, self.epoch * self.steps_per_epoch + step, total, warmup)
+        batches = self.batches("batches")
+        first = self.epoch * self.steps_per_epoch
+        for step in range(first, first + self.steps_per_epoch):
             for group in self.optimizer.param_groups:
-                group["lr"] = self.trajectory.lr * self.trajectory.lr_scale * factor
-            for micro, batch in enumerate(islice(batches, settings.accumulate), start=1):
-                with self.fabric.no_backward_sync(self.model, enabled=micro < settings.accumulate):
-                    loss = self.task.loss(self.model, batch) / settings.accumulate
-                    self.fabric.backward(loss)
-                loss_sum += loss.detach()
-            if settings.clip_norm is not None:
-                self.fabric.clip_gradients(self.model, self.optimizer, max_norm=settings.clip_norm)
-            self.optimizer.step()
-            self.optimizer.zero_grad()
+                group["lr"] = self.lr * self.schedule.factor(step)
+            loss_sum += self._step(islice(batches, self.settings.accumulate))
+            self.task.after_step(self.module, (step + 1) / (self.settings.epochs * self.steps_per_epoch))
         for averager in self.averagers.values():
             if averager is not None:
                 averager.end_epoch()
@@ -104,41 +102,35 @@ class Run:
         self.seconds += time.monotonic() - start
         return float(cast(Tensor, total_loss)) / self.steps_per_epoch
 
-    def measure(self, train_loss: float) -> list[Row]:
-        """Measure every rider after an epoch: as it is, and at the points of the budget with BatchNorm re-estimated."""
-        rows = [self._row(self.trajectory.riders[0].label, "train", Metric("loss", False), train_loss)]
-        self.model.eval()
-        points = budget_points(self.settings.epochs).values() if self.batchnorm else ()
-        for label, averager in self.averagers.items():
-            if self.trajectory.active is not None and averager is not None:
-                rows.append(self._row(label, "train", Metric("n_switches", None), averager.n_switches))
-            with _kept(self.model) if averager is None else averager.average_parameters():
-                rows += self._evaluate(label, "")
-                if self.epoch in points:
-                    reestimate_batchnorm(
-                        self.model, islice(self._batches("batchnorm"), _BATCHNORM_BATCHES), self.task.loss
-                    )
-                    rows += self._evaluate(label, "_bn_reestimated")
-        return rows
+    def _step(self, batches: Iterator[Any]) -> Tensor:
+        """Take one optimizer step and return the mean loss of its batches."""
+        if self.sam:
+            kept = list(batches)  # they are gone through twice
+            loss = self._backward(kept)
+            self.sam.ascend()
+            self.optimizer.zero_grad()
+            with frozen_statistics(self.module):
+                self._backward(kept)
+            self.sam.restore()
+        else:
+            loss = self._backward(batches)
+        if self.settings.clip_norm is not None:
+            self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.settings.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss
 
-    def _evaluate(self, label: str, suffix: str) -> list[Row]:
-        rows = []
-        for split in _SPLITS:
-            values = self.task.evaluate(self.model, split, self.fabric.device)
-            rows += [
-                self._row(label, split, Metric(metric.name + suffix, metric.higher_is_better), values[metric.name])
-                for metric in self.task.metrics
-            ]
-        return rows
+    def _backward(self, batches: Iterable[Any]) -> Tensor:
+        total = torch.zeros((), device=self.fabric.device)
+        for micro, batch in enumerate(batches, start=1):
+            with self.fabric.no_backward_sync(self.model, enabled=micro < self.settings.accumulate):
+                loss = self.task.loss(self.model, batch) / self.settings.accumulate
+                self.fabric.backward(loss)
+            total += loss.detach()
+        return total
 
-    def _row(self, label: str, split: str, metric: Metric, value: float) -> Row:
-        trajectory, task = self.trajectory, self.task
-        return Row(
-            task.name, task.data, task.model, label, trajectory.lr, trajectory.seed, self.epoch,
-            self.epoch * self.steps_per_epoch, split, metric.name, value, metric.higher_is_better, self.seconds,
-        )  # fmt: skip
-
-    def _batches(self, purpose: str) -> Iterator[Any]:
+    def batches(self, purpose: str) -> Iterator[Any]:
+        """Return the batches of the present epoch for one purpose."""
         seed = derived_seed(self.trajectory.seed, purpose, self.epoch)
         shard = Shard(self.fabric.global_rank, self.fabric.world_size)
         return self.task.train_batches(self.settings.batch_size, seed, self.fabric.device, shard)
@@ -166,18 +158,6 @@ class Run:
                 averager.load_state_dict(state["averagers"][label])
 
 
-@contextmanager
-def _kept(model: nn.Module) -> Iterator[None]:
-    """Undo what happens to the model's buffers in the block."""
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, value in buffers:
-                buffer.copy_(value)
-
-
 def run_trajectory(run: Run, store: Store, progress: Callable[[Trajectory, int, list[Row]], None]) -> None:
     """Train a trajectory to its end, from its checkpoint if there is one, writing rows and checkpoints.
 
@@ -190,7 +170,7 @@ def run_trajectory(run: Run, store: Store, progress: Callable[[Trajectory, int, 
     rows_bytes = _resume(run, store)
     last_checkpoint = time.monotonic()
     while run.epoch < run.settings.epochs:
-        rows = run.measure(run.train_epoch())
+        rows = measure(run, run.train_epoch())
         if writes:
             rows_bytes = store.append(rows)
         progress(run.trajectory, run.epoch, rows)

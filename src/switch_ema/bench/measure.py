@@ -1,0 +1,91 @@
+"""Measuring every method that rides on a training run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from switch_ema.averaging.buffers import reestimate_batchnorm
+from switch_ema.bench.optim import evaluation_weights
+from switch_ema.bench.results import Row
+from switch_ema.bench.sam import frozen_statistics
+from switch_ema.bench.stats import budget_points
+from switch_ema.bench.task import Metric, Split
+
+if TYPE_CHECKING:
+    from switch_ema.bench.train import Run
+
+_BATCHNORM_BATCHES = 64
+_SPLITS: tuple[Split, ...] = ("val", "test")
+
+
+def measure(run: Run, train_loss: float) -> list[Row]:
+    """Measure every rider after an epoch: as it is, and at the points of the budget with BatchNorm re-estimated.
+
+    Passive methods that have averaged nothing yet are what plain training is, and are not measured twice.
+
+    Args:
+        run: A run that has completed an epoch.
+        train_loss: Mean loss of that epoch.
+
+    Returns:
+        The rows; between the epochs that `eval_every` asks for, only of what costs nothing.
+    """
+    rows = [_row(run, run.trajectory.riders[0].label, "train", Metric("loss", False), train_loss)]
+    last, points = run.settings.epochs, budget_points(run.settings.epochs).values()
+    due = run.epoch % run.settings.eval_every == 0 or run.epoch in (last, *points)
+    run.model.eval()
+    plain: list[Row] = []
+    for label, averager in run.averagers.items():
+        if run.trajectory.active is not None and averager is not None:
+            rows.append(_row(run, label, "train", Metric("n_switches", None), averager.n_switches))
+        if not due:
+            continue
+        untouched = averager is None or averager.n_averaged == 0
+        if untouched and plain:
+            rows += [replace(row, method=label) for row in plain]
+            continue
+        shown = evaluation_weights(run.raw_optimizer) if averager is None else averager.average_parameters()
+        with frozen_statistics(run.module), shown:
+            measured = _measured(run, label, run.batchnorm and run.epoch in points)
+        rows += measured
+        plain = measured if untouched else plain
+    return rows
+
+
+def _measured(run: Run, label: str, reestimate: bool) -> list[Row]:
+    rows = _evaluated(run, label, "")
+    if run.epoch == run.settings.epochs and run.task.final_metrics:
+        with run.fabric.autocast():
+            final = run.task.evaluate_final(run.module, run.fabric.device)
+        rows += [
+            _row(run, label, split, metric, values[metric.name])
+            for split, values in final.items()
+            for metric in run.task.final_metrics
+            if metric.name in values
+        ]
+    if reestimate:
+        reestimate_batchnorm(run.model, islice(run.batches("batchnorm"), _BATCHNORM_BATCHES), run.task.loss)
+        rows += _evaluated(run, label, "_bn_reestimated")
+    return rows
+
+
+def _evaluated(run: Run, label: str, suffix: str) -> list[Row]:
+    rows = []
+    for split in _SPLITS:
+        with run.fabric.autocast():
+            values = run.task.evaluate(run.module, split, run.fabric.device)
+        rows += [
+            _row(run, label, split, Metric(metric.name + suffix, metric.higher_is_better), values[metric.name])
+            for metric in run.task.metrics
+        ]
+    return rows
+
+
+def _row(run: Run, label: str, split: str, metric: Metric, value: float) -> Row:
+    trajectory, task = run.trajectory, run.task
+    return Row(
+        task.name, task.data, task.model, label, trajectory.lr, trajectory.seed, run.epoch,
+        run.epoch * run.steps_per_epoch, split, metric.name, value, metric.higher_is_better, run.seconds,
+    )  # fmt: skip
