@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
+from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-PACKAGES = ("switch-ema", "torch", "torchvision", "timm", "ema-pytorch", "diffusers", "torch-ema")
+import switch_ema
+
+PACKAGES = ("torch", "torchvision", "timm", "ema-pytorch", "diffusers", "torch-ema", "lightning")
 
 
 def describe(device: torch.device, rounds: int) -> dict[str, Any]:
@@ -24,10 +27,19 @@ def describe(device: torch.device, rounds: int) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {"switch-ema": switch_ema.__version__, **_versions()},
         "rounds": rounds,
         "load_before": os.getloadavg()[0],
     }
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of the packages that are installed."""
+    found = {}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def processor() -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import table
+from benchmarks.comparison import measure_comparison
 from benchmarks.imports import measure_imports
 from benchmarks.machine import describe
 from benchmarks.memory import measure_memory
@@ -23,11 +24,14 @@ from benchmarks.rows import Row, write_results
 from benchmarks.shapes import DTYPES, MODELS
 from benchmarks.states import measure_states
 from benchmarks.steps import NETWORKS, Setting, measure_steps
+from benchmarks.training import measure_data, measure_training
 from benchmarks.updates import measure_swaps, measure_updates
 
 RESULTS = Path(__file__).parent / "results"
-SECTIONS = ("update", "swap", "memory", "state", "import", "step")
+AVERAGES = ("update", "swap", "memory", "state", "import", "step")
+SECTIONS = (*AVERAGES, "training", "data", "comparison")
 NEEDED = ("timm", "torchvision", "diffusers", "ema_pytorch", "torch_ema")
+"""What our averages are measured beside."""
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -37,12 +41,16 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="sections to measure")
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS), help="shapes to update")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--without-missing", action="store_true", help="go on where other libraries are missing")
     parser.add_argument("--out", type=Path, help=f"folder to write to (default: {RESULTS.name}/, if all is measured)")
     step = parser.add_argument_group("the training step")
     step.add_argument("--step-network", choices=list(NETWORKS), default="resnet18")
     step.add_argument("--step-batch", type=int, default=128)
     step.add_argument("--step-image-size", type=int, default=32)
-    step.add_argument("--step-bfloat16", action="store_true", help="forward pass under autocast")
+    step.add_argument("--step-bfloat16", action="store_true", help="forward pass under autocast, also of training")
+    bench = parser.add_argument_group("our bench")
+    bench.add_argument("--training-steps", type=int, help="steps in an epoch of training (default: 4, 351 on a GPU)")
+    bench.add_argument("--eval-every", type=int, nargs="+", default=[1, 2], help="how often a comparison measures")
     options = parser.parse_args(arguments)
     if options.rounds < 1 or options.threads < 1:
         parser.error("--rounds and --threads are at least 1")
@@ -72,12 +80,20 @@ def sections(options: argparse.Namespace, device: torch.device) -> Iterator[tupl
             options.step_network, options.step_batch, options.step_image_size, autocast=options.step_bfloat16
         )
         yield "step", partial(measure_steps, setting, device, rounds)
+    if "training" in options.only:
+        steps, autocast = options.training_steps, options.step_bfloat16
+        yield "training", partial(measure_training, device, few, steps=steps, autocast=autocast)
+    if "data" in options.only:
+        yield "data", partial(measure_data, device, few)
+    if "comparison" in options.only:
+        every = options.eval_every
+        yield "comparison", partial(measure_comparison, device, max(1, rounds // 40), eval_every=every)
 
 
 def main() -> int:
     options = parse()
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
+    if missing and not options.without_missing and set(options.only) & set(AVERAGES):
         print(
             f"{', '.join(missing)} not installed; pip install -c constraints.txt -e '.[bench-peers]'", file=sys.stderr
         )

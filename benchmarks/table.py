@@ -19,6 +19,9 @@ TITLES = {
     "state": "Saving and loading the state",
     "import": "Import time",
     "step": "What is added to a training step",
+    "training": "Training throughput (and how many times as fast ours is)",
+    "data": "Batches per second without a model (and how many times as fast ours is)",
+    "comparison": "A comparison of ten methods",
 }
 TABLES = {
     "float32": "Weights and averages in float32:",
@@ -62,9 +65,9 @@ def heading(machine: Mapping[str, Any]) -> str:
 
 
 def summary(rows: Sequence[Row]) -> list[str]:
-    """Return one line for each case of updates and swaps: ours beside the fastest peer that is right."""
+    """Return one line for each case that has peers: ours beside the fastest peer that is right."""
     lines = []
-    for section in ("update", "swap"):
+    for section in ("update", "swap", "training", "data"):
         chosen = [row for row in rows if row.section == section]
         for table, case in dict.fromkeys((row.table, row.case) for row in chosen):
             here = (row for row in chosen if (row.table, row.case) == (table, case))
@@ -73,7 +76,12 @@ def summary(rows: Sequence[Row]) -> list[str]:
                 best = min(peers, key=lambda row: row.ratio or 0.0)
                 low, median, high = (number(value or 0.0) for value in (best.low, best.ratio, best.high))
                 lines.append(
-                    [f"{section}, {case}, {table}", best.contender, f"{median} ({low} to {high})", verdict(best)]
+                    [
+                        f"{section}, {case}, {table.partition(',')[0]}",
+                        best.contender,
+                        f"{median} ({low} to {high})",
+                        verdict(best),
+                    ]
                 )
     if not lines:
         return []

@@ -1,0 +1,1 @@
+"""Experiments and checks for a GPU that is lent for minutes at a time."""
