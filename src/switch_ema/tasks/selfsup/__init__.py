@@ -1,0 +1,1 @@
+"""Self-supervised learning: the methods as modules of their own, and the task that trains and measures them."""
