@@ -20,6 +20,12 @@ def test_equal_settings_share_a_folder_and_others_do_not() -> None:
     assert Settings.of(**TASK).default_out() != Settings.of(**TASK, epochs=31).default_out()
 
 
+def test_the_folder_of_a_task_in_a_file_is_one_folder() -> None:
+    out = Settings.of(**{**TASK, "task": "path/to/task.py:Mine", "data": "../data/a set"}).default_out()
+    assert out.parent.name == "runs"
+    assert out.name.startswith("task.py-Mine-a-set-")
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [

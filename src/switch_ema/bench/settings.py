@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -155,9 +156,8 @@ class Settings(BaseModel):
     def default_out(self) -> Path:
         """Return the folder of this comparison: the same for equal settings, another for others."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return (
-            Path("runs") / f"{self.task}-{self.data.replace('/', '-')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-        )
+        names = (re.sub(r"[^A-Za-z0-9.]+", "-", Path(name).name) for name in (self.task, self.data))
+        return Path("runs") / "-".join([*names, hashlib.sha256(text.encode()).hexdigest()[:8]])
 
 
 def _first(error: ValidationError) -> FieldError:
