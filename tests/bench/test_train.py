@@ -65,6 +65,11 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, An
     return timeless(run(tmp_path_factory.mktemp("whole") / "run"))
 
 
+@pytest.fixture(scope="module")
+def uninterrupted_mlp(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    return timeless(run(tmp_path_factory.mktemp("mlp") / "run", model="mlp"))
+
+
 class Killed(BaseException):
     """Ends the process at once, as far as the code can tell."""
 
@@ -75,9 +80,10 @@ PHASES = ["before rows", "after rows", "while checkpoint", "after checkpoint", "
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("when", [1, 6, 9])
 def test_a_run_killed_in_any_phase_ends_with_the_same_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: list[dict[str, Any]], phase: str, when: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, phase: str, when: int
 ) -> None:
     count = 0
+    model, whole = ("small-resnet", "uninterrupted") if when == 6 else ("mlp", "uninterrupted_mlp")  # the first is slow
     moment, _, what = phase.partition(" ")
     name = {"rows": "append", "checkpoint": "write_atomically", "finish": "finish"}[what]
     target: Any = train if what == "checkpoint" else Store
@@ -97,9 +103,9 @@ def test_a_run_killed_in_any_phase_ends_with_the_same_rows(
 
     monkeypatch.setattr(target, name, killing)
     with pytest.raises(Killed):
-        run(tmp_path / "run")
+        run(tmp_path / "run", model=model)
     monkeypatch.setattr(target, name, original)
-    assert timeless(run(tmp_path / "run")) == uninterrupted
+    assert timeless(run(tmp_path / "run", model=model)) == request.getfixturevalue(whole)
 
 
 def test_a_finished_run_trains_nothing_more(tmp_path: Path) -> None:

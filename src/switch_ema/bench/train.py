@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from switch_ema.averaging.averager import Averager
 from switch_ema.averaging.buffers import has_batchnorm
 from switch_ema.averaging.files import write_atomically
+from switch_ema.averaging.group import AveragerGroup
 from switch_ema.bench.measure import measure
 from switch_ema.bench.optim import build_optimizer
 from switch_ema.bench.plan import Trajectory
@@ -76,9 +77,10 @@ class Run:
             method.label: method.build(part, self.settings.epochs, self.steps_per_epoch)
             for method in self.trajectory.riders
         }
-        for averager in averagers.values():
-            if averager is not None:
-                averager.attach(self.raw_optimizer)
+        kept = [averager for averager in averagers.values() if averager is not None]
+        self.group = AveragerGroup(*kept) if kept else None  # small tensors are joined once for all
+        if self.group:
+            self.group.attach(self.raw_optimizer)
         return averagers
 
     def train_epoch(self) -> float:
@@ -94,9 +96,8 @@ class Run:
                 group["lr"] = self.lr * self.schedule.factor(step)
             loss_sum += self._step(islice(batches, self.settings.accumulate))
             self.task.after_step(self.module, (step + 1) / (self.settings.epochs * self.steps_per_epoch))
-        for averager in self.averagers.values():
-            if averager is not None:
-                averager.end_epoch()
+        if self.group:
+            self.group.end_epoch()
         self.epoch += 1
         total_loss = self.fabric.all_reduce(loss_sum, reduce_op="mean")
         self.seconds += time.monotonic() - start
