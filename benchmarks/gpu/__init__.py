@@ -1,1 +1,1 @@
-"""Experiments and checks for a GPU that is lent for minutes at a time."""
+"""Experiments and checks for a GPU that is there for minutes at a time."""
