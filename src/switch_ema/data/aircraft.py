@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from switch_ema.data.lists import lines
+from switch_ema.data.lists import holder, lines
 from switch_ema.data.table import Table, table_of_files
 from switch_ema.errors import InputError
 
@@ -14,7 +14,7 @@ _SPLITS = ("train", "val", "test")
 
 def found(path: str) -> bool:
     """Say whether the folder is, or holds, fgvc-aircraft-2013b."""
-    return _root(path) is not None
+    return holder(path, _FOLDER) is not None
 
 
 def check(path: str) -> None:
@@ -23,7 +23,7 @@ def check(path: str) -> None:
     Raises:
         InputError: A list is missing or damaged, or names an unknown variant.
     """
-    data = os.path.join(_root(path) or path, _FOLDER, "data")
+    data = os.path.join(holder(path, _FOLDER) or path, _FOLDER, "data")
     variants = {name for (name,) in lines(os.path.join(data, "variants.txt"), 1)}
     for split in _SPLITS:
         file = os.path.join(data, f"images_variant_{split}.txt")
@@ -49,7 +49,7 @@ def tables(path: str, image_size: int | None) -> dict[str, Table]:
     """
     from torchvision.datasets import FGVCAircraft
 
-    root = _root(path) or path
+    root = holder(path, _FOLDER) or path
     images = os.path.join(root, _FOLDER, "data", "images")
     found = {}
     for split in _SPLITS:
@@ -61,11 +61,3 @@ def tables(path: str, image_size: int | None) -> dict[str, Table]:
             raise InputError(f"{where}: torchvision cannot read this list ({error}); copy it again") from error
         found[split] = table_of_files(where, images, files, tuple(data.classes), image_size)
     return found
-
-
-def _root(path: str) -> str | None:
-    """Return the folder that holds fgvc-aircraft-2013b/, which is what torchvision wants."""
-    if os.path.isdir(os.path.join(path, _FOLDER)):
-        return path
-    whole = os.path.abspath(path)
-    return os.path.dirname(whole) if os.path.basename(whole) == _FOLDER and os.path.isdir(whole) else None

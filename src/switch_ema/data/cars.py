@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from switch_ema.data.lists import inside
+from switch_ema.data.lists import holder, inside
 from switch_ema.data.table import Table, table_of_files
 from switch_ema.errors import InputError
 
@@ -15,7 +15,7 @@ _META = os.path.join("devkit", "cars_meta.mat")
 
 def found(path: str) -> bool:
     """Say whether the folder is, or holds, stanford_cars."""
-    return _root(path) is not None
+    return holder(path, _FOLDER) is not None
 
 
 def check(path: str) -> None:
@@ -24,7 +24,7 @@ def check(path: str) -> None:
     Raises:
         InputError: One is missing, or a list is empty.
     """
-    folder = os.path.join(_root(path) or path, _FOLDER)
+    folder = os.path.join(holder(path, _FOLDER) or path, _FOLDER)
     for name in (*_LISTS.values(), _META):
         file = os.path.join(folder, name)
         if not os.path.isfile(file):
@@ -52,7 +52,7 @@ def tables(path: str, image_size: int | None) -> dict[str, Table]:
     """
     from torchvision.datasets import StanfordCars
 
-    root = _root(path) or path
+    root = holder(path, _FOLDER) or path
     found = {}
     for split, name in _LISTS.items():
         where = os.path.join(root, _FOLDER, name)
@@ -66,11 +66,3 @@ def tables(path: str, image_size: int | None) -> dict[str, Table]:
         images = os.path.join(root, _FOLDER, f"cars_{split}")
         found[split] = table_of_files(where, images, files, tuple(map(str, data.classes)), image_size)
     return found
-
-
-def _root(path: str) -> str | None:
-    """Return the folder that holds stanford_cars/, which is what torchvision wants."""
-    if os.path.isdir(os.path.join(path, _FOLDER)):
-        return path
-    whole = os.path.abspath(path)
-    return os.path.dirname(whole) if os.path.basename(whole) == _FOLDER and os.path.isdir(whole) else None

@@ -1,4 +1,4 @@
-"""Text files that list images: lines of fields, read with the line's number in every complaint."""
+"""What published data sets share: lists of images, read with the line's number in every complaint, and their folder."""
 
 from __future__ import annotations
 
@@ -74,3 +74,19 @@ def inside(file: str, name: str) -> str:
     if os.path.isabs(name) or ".." in name.split("/"):
         raise InputError(f"{file}: lists the image {name!r}, which is outside of the data set; is it the right file?")
     return name
+
+
+def holder(path: str, folder: str) -> str | None:
+    """Return the folder that holds a published folder, which is what torchvision wants.
+
+    Args:
+        path: The folder that holds it, or the published folder itself.
+        folder: Its name, such as ``stanford_cars``.
+
+    Returns:
+        The folder, or None if `path` is neither.
+    """
+    if os.path.isdir(os.path.join(path, folder)):
+        return path
+    whole = os.path.abspath(path)
+    return os.path.dirname(whole) if os.path.basename(whole) == folder and os.path.isdir(whole) else None

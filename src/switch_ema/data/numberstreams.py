@@ -68,6 +68,7 @@ def index_numbers(
     return NumberStreams(streams, {split: part.targets for split, part in found.items()}, mean, std)
 
 
+@lru_cache(maxsize=2)
 def decoded_number_bytes(source: NumberSource, *, train_size: int | None = None, image_size: int | None = None) -> int:
     """Estimate what the images of a .csv file need in memory (see `switch_ema.data.streams.decoded_bytes`).
 

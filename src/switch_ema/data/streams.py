@@ -125,8 +125,11 @@ def index(
     return StreamSet(train, val, test, found.class_names, mean, std, found.train.table.labels, size, unlabeled)
 
 
+@lru_cache(maxsize=2)
 def decoded_bytes(source: Source, *, train_size: int | None = None, image_size: int | None = None) -> int:
     """Estimate what `switch_ema.data.images.load` would need in memory, from a fixed sample of 32 images per split.
+
+    Several seeds in one process ask once, as with `index`.
 
     Args:
         source: What `switch_ema.data.catalog.locate` found.

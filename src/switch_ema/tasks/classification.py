@@ -114,7 +114,7 @@ class Classification(Task):
             targets = labels[numbers]
             if self._mixing or smoothing or self._options.loss == "bce":
                 targets = soft_targets(targets, self._num_classes, smoothing)
-            mine = tuple(drawn[where] for drawn in draws)
+            mine = cut(draws, where, device)
             yield self._mixing(images, targets, mine) if self._mixing else (images, targets)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:

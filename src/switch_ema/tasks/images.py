@@ -94,7 +94,7 @@ class ImageBatches:
         step = self._augment
         for chosen, where in order:
             numbers = chosen.to(images.device, non_blocking=True)
-            mine = tuple(draws[where] for draws in crop)
+            mine = cut(crop, where, images.device)
             if isinstance(step.crop, ShiftFlip):
                 batch = step.crop.gather(images, numbers, mine)
             else:
@@ -102,7 +102,7 @@ class ImageBatches:
                 batch = step.crop(batch, mine) if step.crop else batch
             if step.change:
                 unit = batch if batch.is_floating_point() else ToFloat()(batch, ())
-                batch = step.change(unit, tuple(draws[where] for draws in change))
+                batch = step.change(unit, cut(change, where, images.device))
             yield self.normalised(batch), numbers, where
 
     def held_out(self, split: str, batch_size: int, device: torch.device) -> Iterator[tuple[Tensor, slice | Tensor]]:
@@ -117,7 +117,7 @@ class ImageBatches:
 
         Bytes become a tensor that is stored channels-last, which convolutions are faster on.
         """
-        mean, std = self._mean.to(images.device), self._std.to(images.device)
+        mean, std = self._mean, self._std = self._mean.to(images.device), self._std.to(images.device)
         if images.is_floating_point():
             return ((images - mean[:, None, None] / 255) * (255 / std[:, None, None])).contiguous(
                 memory_format=torch.channels_last
@@ -127,5 +127,4 @@ class ImageBatches:
     def on(self, device: torch.device, split: str) -> Tensor:
         """Return the storage of a split on the device, where it stays."""
         self._images[split] = self._images[split].to(device)
-        self._mean, self._std = self._mean.to(device), self._std.to(device)
         return self._images[split]

@@ -95,7 +95,7 @@ class StreamBatches:
             if step.crop and not in_worker:
                 batch = step.crop(batch, cut(crop, where, device))
             if step.change:
-                batch = step.change(ToFloat()(batch, ()), tuple(draws[where] for draws in change))
+                batch = step.change(ToFloat()(batch, ()), cut(change, where, device))
             yield self._finish.normalised(batch), numbers, where
 
     def held_out(self, split: str, batch_size: int, device: torch.device) -> Iterator[tuple[Tensor, slice | Tensor]]:
