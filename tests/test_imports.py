@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "averaging": set[str](),
     "analysis": set[str](),
     "data": set[str](),
-    "tasks": {"data", "bench.task"},
+    "tasks": {"data", "bench.task", "bench.exhibit"},
     "recipes": set[str](),
     "bench": {"averaging", "analysis", "data", "tasks", "recipes"},
     "integrations": {"averaging"},
@@ -36,8 +36,30 @@ MAY_LOAD = {
 }  # optional libraries, inside functions
 STANDARD_LIBRARY_ONLY = {"averaging/decay.py", "averaging/files.py", "averaging/trigger.py"}
 OPTIONAL = {
-    *("lightning", "lightning_fabric", "numpy", "pandas", "pyarrow", "pydantic", "plotly", "rich", "safetensors"),
-    *("scipy", "sklearn", "timm", "torchmetrics", "torchvision", "transformers", "typer", "yaml"),
+    *(
+        "diffusers",
+        "faster_coco_eval",
+        "lightning",
+        "lightning_fabric",
+        "numpy",
+        "pandas",
+        "plotly",
+        "pyarrow",
+        "pycocotools",
+        "pydantic",
+    ),
+    *(
+        "rich",
+        "safetensors",
+        "scipy",
+        "sklearn",
+        "timm",
+        "torchmetrics",
+        "torchvision",
+        "transformers",
+        "typer",
+        "yaml",
+    ),
 }
 LOADED_BY_TORCH = {"numpy"}  # where it is installed
 

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+_VOID = ("img",)  # elements without an end
+
 
 class Html(str):
     """Text that already is HTML and is not escaped again."""
@@ -43,7 +45,7 @@ def tag(name: str, *children: object, **attributes: object) -> Html:
             head.append(key)
         elif value is not None and value is not False:
             head.append(f'{key}="{html.escape(str(value))}"')
-    return Html(f"<{' '.join(head)}>{join(children)}</{name}>")
+    return Html(f"<{' '.join(head)}>" if name in _VOID else f"<{' '.join(head)}>{join(children)}</{name}>")
 
 
 def join(parts: Iterable[object], between: str = "") -> Html:

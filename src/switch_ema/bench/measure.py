@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from switch_ema.averaging.buffers import reestimate_batchnorm
+from switch_ema.bench.gallery import SEED
 from switch_ema.bench.optim import evaluation_weights
 from switch_ema.bench.results import Row
 from switch_ema.bench.sam import frozen_statistics
@@ -45,6 +46,7 @@ def measure(run: Run, train_loss: float) -> list[Row]:
         untouched = averager is None or averager.n_averaged == 0
         if untouched and plain:
             rows += [replace(row, method=label) for row in plain]
+            run.exhibits[label] = run.exhibits.get(plain[0].method, ())
             continue
         shown = evaluation_weights(run.raw_optimizer) if averager is None else averager.average_parameters()
         with frozen_statistics(run.module), shown:
@@ -65,6 +67,9 @@ def _measured(run: Run, label: str, reestimate: bool) -> list[Row]:
             for metric in run.task.final_metrics
             if metric.name in values
         ]
+    if run.epoch == run.settings.epochs and run.trajectory.seed == SEED:
+        with run.fabric.autocast():
+            run.exhibits[label] = run.task.exhibits(run.module, run.fabric.device)
     if reestimate:
         reestimate_batchnorm(run.model, islice(run.batches("batchnorm"), _BATCHNORM_BATCHES), run.task.loss)
         rows += _evaluated(run, label, "_bn_reestimated")

@@ -1,4 +1,4 @@
-"""The report of a comparison: one HTML page that opens offline, a pure function of ``run.json`` and ``rows.jsonl``."""
+"""The report of a comparison: one HTML page that opens offline, a pure function of a run folder's files."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from plotly.offline import get_plotlyjs
 from switch_ema.averaging.files import write_atomically
 from switch_ema.bench import sections
 from switch_ema.bench.figures import figure_data
+from switch_ema.bench.gallery import gallery, read_exhibits
 from switch_ema.bench.markup import Html, escape, join, script_json, tag
 from switch_ema.bench.results import read_run
 from switch_ema.bench.stats import Results
@@ -38,6 +39,7 @@ A switch throws away part of the progress since the last one, which acts like a 
 plain training, or its average, at the learning rate times the share that a switch keeps. If the best of the controls
 does as well, switching itself is not what helped.
 """
+WHOSE = "Of the first seed, after the last epoch; every method is given the same input."
 WHY_BATCHNORM = """
 Averaged weights need BatchNorm statistics of their own. They are averaged along with the weights, or re-estimated by a
 pass over training data; if the second is much better, the averaged ones do not fit.
@@ -55,7 +57,7 @@ def write_report(directory: Path) -> Path:
     """
     run, rows = read_run(directory)
     try:
-        page = build_report(run, rows)
+        page = build_report(run, rows, read_exhibits(directory))
     except InputError as error:
         raise InputError(f"{directory}: {error}") from None
     path = directory / "report.html"
@@ -63,12 +65,15 @@ def write_report(directory: Path) -> Path:
     return path
 
 
-def build_report(run: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+def build_report(
+    run: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], exhibits: Sequence[Mapping[str, Any]] = ()
+) -> str:
     """Return the report as one HTML page; the same input gives the same page.
 
     Args:
         run: Contents of ``run.json``.
         rows: Contents of ``rows.jsonl``.
+        exhibits: What the task shows (see `switch_ema.bench.gallery.read_exhibits`).
 
     Raises:
         InputError: There is no row yet.
@@ -79,7 +84,7 @@ def build_report(run: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> s
     css, script = ((template / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     packed = base64.b64encode(gzip.compress(lines.encode(), mtime=0)).decode()
-    parts = _sections(run, rows, results, summary)
+    parts = _sections(run, rows, exhibits, results, summary)
     links = join(tag("a", name, href=f"#{key}") for key, name, _ in parts)
     return "\n".join(
         [
@@ -105,7 +110,11 @@ def build_report(run: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> s
 
 
 def _sections(
-    run: Mapping[str, Any], rows: Sequence[object], results: Results, summary: Summary
+    run: Mapping[str, Any],
+    rows: Sequence[object],
+    exhibits: Sequence[Mapping[str, Any]],
+    results: Results,
+    summary: Summary,
 ) -> list[tuple[str, str, Html]]:
     """Return key, heading and body of every section that has something to show."""
     answer = join(tag("p", sentence) for sentence in summary.sentences)
@@ -115,6 +124,8 @@ def _sections(
     if summary.verdicts:
         control = [tag("p", WHY_CONTROL, class_="prose"), sections.controls(summary)]
         parts.append(("control", "Is it only the learning rate?", join(control)))
+    if shown := gallery(exhibits, {row.label: row.lr for row in summary.rows}):
+        parts.append(("made", "What the methods made", join([tag("p", WHOSE, class_="prose"), shown])))
     parts.append(("figures", "During training", _figures(results, summary)))
     if summary.own_rates:
         text = "Below each value: the difference to the baseline at the same rate, and its 95 % interval."

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
+    from switch_ema.bench.exhibit import Exhibit
 
 Split = Literal["val", "test"]
 
@@ -93,3 +95,10 @@ class Task(Protocol):
     def evaluate_final(self, model: nn.Module, device: torch.device) -> dict[Split, dict[str, float]]:
         """Measure what is too costly for every epoch, such as a linear probe, once after the last one."""
         return {}
+
+    def exhibits(self, model: nn.Module, device: torch.device) -> Sequence[Exhibit]:
+        """Return what the report shows of a trained model, such as samples; for every method from the same input.
+
+        It is called after the last epoch of the first seed, with the model in evaluation mode.
+        """
+        return ()

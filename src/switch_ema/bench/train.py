@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, cast
@@ -17,6 +17,8 @@ from switch_ema.averaging.averager import Averager
 from switch_ema.averaging.buffers import has_batchnorm
 from switch_ema.averaging.files import write_atomically
 from switch_ema.averaging.group import AveragerGroup
+from switch_ema.bench.exhibit import Exhibit
+from switch_ema.bench.gallery import keep_exhibits
 from switch_ema.bench.measure import measure
 from switch_ema.bench.optim import build_optimizer
 from switch_ema.bench.plan import Trajectory
@@ -57,6 +59,7 @@ class Run:
         self.steps_per_epoch = steps_per_epoch
         self.epoch = 0
         self.seconds = 0.0
+        self.exhibits: dict[str, Sequence[Exhibit]] = {}
         torch.manual_seed(derived_seed(trajectory.seed, "weights"))
         self.module = task.build_model()
         part = task.averaged_part(self.module)
@@ -180,6 +183,7 @@ def run_trajectory(run: Run, store: Store, progress: Callable[[Trajectory, int, 
             write_atomically(store.checkpoint_path, partial(torch.save, state))
             last_checkpoint = time.monotonic()
     if writes:
+        keep_exhibits(store.folder, run.trajectory.name, run.trajectory.lr, run.exhibits)
         store.finish(run.trajectory.name, rows_bytes)
 
 

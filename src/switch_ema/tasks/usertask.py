@@ -20,7 +20,7 @@ OWN = "own"
 
 _CONTRACT = (
     "name", "data", "model", "metrics", "final_metrics", "num_train", "build_model", "train_batches", "loss",
-    "evaluate", "averaged_part", "after_step", "evaluate_final",
+    "evaluate", "averaged_part", "after_step", "evaluate_final", "exhibits",
 )  # fmt: skip
 
 
