@@ -201,6 +201,33 @@ def report(
 
 
 @app.command()
+def sweep(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Run folder of a comparison with the method posthoc.")],
+    sigma_rel: Annotated[
+        str, _option("Widths of the average, as parts of training, up to 0.28.", "Widths")
+    ] = "0.03,0.05,0.075,0.1,0.15,0.2,0.25",
+) -> None:
+    """Choose the width of the average after training: measure averages of several widths, made from kept snapshots.
+
+    **Example**: `sema compare generation --methods baseline,posthoc,power_ema --out runs/x`, then `sema sweep runs/x`
+    """
+    from switch_ema.bench.kinds import sigma_rel as read_width
+    from switch_ema.bench.sweep import sweep as run
+    from switch_ema.bench.widths import width_lines
+
+    try:
+        widths = [read_width(text) for text in sigma_rel.split(",")]
+    except ValueError as error:
+        raise InputError(f"--sigma-rel {sigma_rel}: {error}") from None
+    _quiet()
+    run(folder, widths, lambda text: Console(stderr=True).print(text, highlight=False, soft_wrap=True))
+    from switch_ema.bench.report import write_report
+
+    report = write_report(folder)
+    typer.echo("\n".join([*width_lines(folder), f"report: {report}"]))
+
+
+@app.command()
 def average(
     inputs: Annotated[
         list[Path],

@@ -40,12 +40,13 @@ def test_plain_training_is_always_compared_with() -> None:
 def test_every_option_is_an_argument_of_the_method_it_builds(name: str) -> None:
     kind = KINDS[name]
     arguments = inspect.signature(getattr(switch_ema, kind.builder)).parameters
-    assert set(kind.options) <= set(arguments) | set(AverageOptions.__annotations__)
+    measured = {"sigma_rel"} if name == "posthoc" else set()  # an argument of its rider
+    assert set(kind.options) <= set(arguments) | set(AverageOptions.__annotations__) | measured
     assert set(kind.defaults) <= set(kind.options)
 
 
 def test_every_public_method_can_be_compared() -> None:
-    methods = {"EMA", "SwitchEMA", "SWA", "Lookahead", "LAWA", "PowerEMA"}
+    methods = {"EMA", "SwitchEMA", "SWA", "Lookahead", "LAWA", "PowerEMA", "PostHocEMA"}
     assert methods <= set(switch_ema.__all__)
     assert {kind.builder for kind in KINDS.values() if kind.builder} == methods
 

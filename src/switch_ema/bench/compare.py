@@ -137,7 +137,7 @@ def compare(settings: Settings, out: Path, command: str, progress: Progress) -> 
         progress.begin(trajectories, len(trajectories) - len(left), settings.epochs)
         for trajectory in left:
             task = _task(settings, trajectory.seed)
-            run_trajectory(Run(fabric, task, trajectory, settings, steps_per_epoch), store, progress.epoch)
+            run_trajectory(Run(fabric, task, trajectory, settings, steps_per_epoch, out), store, progress.epoch)
         report = write_report(out) if fabric.is_global_zero else out / "report.html"
     return Outcome(report, fabric.is_global_zero, len(left))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from switch_ema.averaging.decay import PowerFunction, check_decay, parse_decay
+from switch_ema.averaging.decay import PowerFunction, check_decay, gamma_from_sigma_rel, parse_decay
 from switch_ema.averaging.trigger import Every
 from switch_ema.tasks.options import flag, one_of, whole
 
@@ -36,6 +36,16 @@ def _number(text: str) -> float:
 
 def _gamma(text: str) -> float:
     return PowerFunction(_number(text)).gamma
+
+
+def _gammas(text: str) -> tuple[float, ...]:
+    return tuple(map(_gamma, text.split("/")))
+
+
+def sigma_rel(text: str) -> float:
+    """Read the width of an average as a part of training."""
+    gamma_from_sigma_rel(_number(text))
+    return float(text)
 
 
 @dataclass(frozen=True)
@@ -91,5 +101,17 @@ KINDS: dict[str, Kind] = {
         "moving average whose memory grows with training (power function)",
         "PowerEMA",
         {"gamma": _gamma, "update_every": _trigger, "update_after_step": whole, "use_buffers": flag},
+    ),
+    "posthoc": Kind(
+        "average whose width is chosen after training, from snapshots that are kept (post-hoc EMA; see sema sweep)",
+        "PostHocEMA",
+        {
+            "sigma_rel": sigma_rel,
+            "gammas": _gammas,
+            "snapshot_every": _trigger,
+            "update_every": _trigger,
+            "use_buffers": flag,
+        },
+        {"sigma_rel": "0.1", "snapshot_every": "1 epoch"},
     ),
 }

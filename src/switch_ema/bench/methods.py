@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from switch_ema.averaging.trigger import Every
@@ -15,8 +17,14 @@ if TYPE_CHECKING:
     from torch import nn
 
     from switch_ema.averaging.averager import Averager
+    from switch_ema.bench.posthoc import Rider
 
 SAM = "sam"
+
+
+def slug(text: str) -> str:
+    """Return a text with nothing in it that a file's name should not have."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text)
 
 
 @dataclass(frozen=True)
@@ -84,8 +92,19 @@ class Method:
         late = {name: text.format(late=epochs * 3 // 4) for name, text in KINDS[self.kind].defaults.items()}
         return {name: text.removesuffix(" after 0") for name, text in late.items()} | dict(self.options)
 
-    def build(self, model: nn.Module, epochs: int, steps_per_epoch: int) -> Averager | None:
+    @property
+    def slug(self) -> str:
+        """Its label, fit for a file."""
+        return slug(self.label)
+
+    def build(self, model: nn.Module, epochs: int, steps_per_epoch: int, folder: Path = Path()) -> Rider | None:
         """Make its averager for a model; plain training has none.
+
+        Args:
+            model: The model.
+            epochs: Length of training.
+            steps_per_epoch: Optimizer steps in an epoch.
+            folder: Where a method that keeps files may keep them.
 
         Raises:
             InputError: If an option does not fit the length of training.
@@ -99,12 +118,16 @@ class Method:
         if self.kind in ("ema", "sema"):
             arguments["steps_per_epoch"] = steps_per_epoch
         try:
+            if self.kind == "posthoc":
+                from switch_ema.bench.posthoc import PostHocRider
+
+                return PostHocRider(model, folder / self.slug, **arguments)
             averager: Averager = getattr(switch_ema, kind.builder)(model, **arguments)
         except ValueError as error:
             raise InputError(f"method {self.label!r}: {error}") from None
         return averager
 
-    def probe(self, epochs: int, steps_per_epoch: int) -> Averager | None:
+    def probe(self, epochs: int, steps_per_epoch: int) -> Rider | None:
         """Make its averager for a model of one weight, to see what it would do and warn of.
 
         Raises:
@@ -128,11 +151,13 @@ class Method:
         Raises:
             InputError: If an option does not fit the length of training.
         """
+        from switch_ema.averaging.averager import Averager
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # said once, where the method is described
             averager = self.probe(epochs, steps_per_epoch)
         interval = self.switch_interval(epochs, steps_per_epoch)
-        return averager.retained_fraction(interval) if averager and interval else None
+        return averager.retained_fraction(interval) if isinstance(averager, Averager) and interval else None
 
 
 def parse_methods(text: str) -> list[Method]:

@@ -7,11 +7,10 @@ switches, one for each learning-rate control, and one for each way of sharpness-
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from switch_ema.bench.methods import SAM, Method, Sharpness
+from switch_ema.bench.methods import SAM, Method, Sharpness, slug
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Trajectory:
         """A name that is unique in the plan and fit for a file."""
         training = "-".join([SAM, *self.sam.texts()]) if self.sam else "passive"
         what = self.active.label if self.active else f"{training}-{self.lr_scale:g}"
-        return f"seed{self.seed}-lr{self.lr:g}-{re.sub(r'[^A-Za-z0-9.]+', '-', what)}"
+        return f"seed{self.seed}-lr{self.lr:g}-{slug(what)}"
 
 
 def plan(methods: Sequence[Method], lrs: Sequence[float], seeds: Sequence[int]) -> list[Trajectory]:

@@ -20,6 +20,7 @@ from switch_ema.bench.markup import Html, escape, join, script_json, tag
 from switch_ema.bench.results import read_run
 from switch_ema.bench.stats import Results
 from switch_ema.bench.summary import Summary, summarize
+from switch_ema.bench.widths import read_sweep, show_widths, summarize_widths
 from switch_ema.errors import InputError
 
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -39,6 +40,10 @@ A switch throws away part of the progress since the last one, which acts like a 
 plain training, or its average, at the learning rate times the share that a switch keeps. If the best of the controls
 does as well, switching itself is not what helped.
 """
+WHY_WIDTHS = """
+Averages of several widths, made after training from the snapshots of post-hoc EMA. sigma_rel is the standard deviation
+of the average's profile as a part of training; the fit says by how much the profile that snapshots can give misses it.
+"""
 WHOSE = "Of the first seed, after the last epoch; every method is given the same input."
 WHY_BATCHNORM = """
 Averaged weights need BatchNorm statistics of their own. They are averaged along with the weights, or re-estimated by a
@@ -57,7 +62,7 @@ def write_report(directory: Path) -> Path:
     """
     run, rows = read_run(directory)
     try:
-        page = build_report(run, rows, read_exhibits(directory))
+        page = build_report(run, rows, read_exhibits(directory), read_sweep(directory))
     except InputError as error:
         raise InputError(f"{directory}: {error}") from None
     path = directory / "report.html"
@@ -66,7 +71,10 @@ def write_report(directory: Path) -> Path:
 
 
 def build_report(
-    run: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], exhibits: Sequence[Mapping[str, Any]] = ()
+    run: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    exhibits: Sequence[Mapping[str, Any]] = (),
+    swept: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """Return the report as one HTML page; the same input gives the same page.
 
@@ -74,6 +82,7 @@ def build_report(
         run: Contents of ``run.json``.
         rows: Contents of ``rows.jsonl``.
         exhibits: What the task shows (see `switch_ema.bench.gallery.read_exhibits`).
+        swept: What a sweep over widths found (see `switch_ema.bench.widths.read_sweep`).
 
     Raises:
         InputError: There is no row yet.
@@ -84,7 +93,7 @@ def build_report(
     css, script = ((template / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     packed = base64.b64encode(gzip.compress(lines.encode(), mtime=0)).decode()
-    parts = _sections(run, rows, exhibits, results, summary)
+    parts = _sections(run, rows, exhibits, swept, results, summary)
     links = join(tag("a", name, href=f"#{key}") for key, name, _ in parts)
     return "\n".join(
         [
@@ -113,6 +122,7 @@ def _sections(
     run: Mapping[str, Any],
     rows: Sequence[object],
     exhibits: Sequence[Mapping[str, Any]],
+    swept: Sequence[Mapping[str, Any]],
     results: Results,
     summary: Summary,
 ) -> list[tuple[str, str, Html]]:
@@ -124,7 +134,8 @@ def _sections(
     if summary.verdicts:
         control = [tag("p", WHY_CONTROL, class_="prose"), sections.controls(summary)]
         parts.append(("control", "Is it only the learning rate?", join(control)))
-    if shown := gallery(exhibits, {row.label: row.lr for row in summary.rows}):
+    rates = {row.label: row.lr for row in summary.rows}
+    if shown := gallery(exhibits, rates):
         parts.append(("made", "What the methods made", join([tag("p", WHOSE, class_="prose"), shown])))
     parts.append(("figures", "During training", _figures(results, summary)))
     if summary.own_rates:
@@ -132,6 +143,9 @@ def _sections(
         body = [tag("p", text, class_="prose"), sections.equal_rates(results, summary)]
         parts.append(("rates", "At equal learning rates", join(body)))
     parts.append(("averages", "Averages and switches", sections.averages(run, results, summary)))
+    if widths := summarize_widths(swept, run, rates):
+        body = [tag("p", WHY_WIDTHS, class_="prose"), show_widths(widths, summary)]
+        parts.append(("widths", "Width of the average, chosen after training", join(body)))
     if batchnorm := sections.batchnorm(results, summary):
         body = [tag("p", WHY_BATCHNORM, class_="prose"), batchnorm]
         parts.append(("batchnorm", "BatchNorm statistics", join(body)))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -22,6 +23,7 @@ from switch_ema.bench.gallery import keep_exhibits
 from switch_ema.bench.measure import measure
 from switch_ema.bench.optim import build_optimizer
 from switch_ema.bench.plan import Trajectory
+from switch_ema.bench.posthoc import PostHocRider, Rider
 from switch_ema.bench.results import Row, Store
 from switch_ema.bench.sam import SAM, frozen_statistics
 from switch_ema.bench.schedule import Schedule
@@ -47,10 +49,17 @@ class Run:
         trajectory: What to train and whom to measure.
         settings: How to train.
         steps_per_epoch: Optimizer steps in an epoch.
+        folder: The run folder, where methods may keep files of their own.
     """
 
     def __init__(
-        self, fabric: Fabric, task: Task, trajectory: Trajectory, settings: Settings, steps_per_epoch: int
+        self,
+        fabric: Fabric,
+        task: Task,
+        trajectory: Trajectory,
+        settings: Settings,
+        steps_per_epoch: int,
+        folder: Path = Path(),
     ) -> None:
         self.fabric = fabric
         self.task = task
@@ -65,7 +74,7 @@ class Run:
         part = task.averaged_part(self.module)
         self.raw_optimizer = build_optimizer(part, settings)
         self.model, self.optimizer = fabric.setup(self.module, self.raw_optimizer)
-        self.averagers = self._build_averagers(part)
+        self.averagers = self._build_averagers(part, folder / "snapshots" / trajectory.name)
         self.sam = SAM(self.raw_optimizer, trajectory.sam.rho, trajectory.sam.adaptive) if trajectory.sam else None
         self.schedule = Schedule.of(settings, self.lr, steps_per_epoch)
         self.batchnorm = has_batchnorm(self.module)
@@ -75,15 +84,18 @@ class Run:
         """The peak learning rate."""
         return self.trajectory.lr * self.trajectory.lr_scale
 
-    def _build_averagers(self, part: nn.Module) -> dict[str, Averager | None]:
+    def _build_averagers(self, part: nn.Module, folder: Path) -> dict[str, Rider | None]:
         averagers = {
-            method.label: method.build(part, self.settings.epochs, self.steps_per_epoch)
+            method.label: method.build(part, self.settings.epochs, self.steps_per_epoch, folder)
             for method in self.trajectory.riders
         }
-        kept = [averager for averager in averagers.values() if averager is not None]
-        self.group = AveragerGroup(*kept) if kept else None  # small tensors are joined once for all
-        if self.group:
-            self.group.attach(self.raw_optimizer)
+        together = [averager for averager in averagers.values() if isinstance(averager, Averager)]
+        self.trackers = [averager for averager in averagers.values() if isinstance(averager, PostHocRider)]
+        self._followers: list[AveragerGroup | PostHocRider] = [*self.trackers]
+        if together:
+            self._followers.append(AveragerGroup(*together))  # small tensors are joined once for all
+        for follower in self._followers:
+            follower.attach(self.raw_optimizer)
         return averagers
 
     def train_epoch(self) -> float:
@@ -99,8 +111,8 @@ class Run:
                 group["lr"] = self.lr * self.schedule.factor(step)
             loss_sum += self._step(islice(batches, self.settings.accumulate))
             self.task.after_step(self.module, (step + 1) / (self.settings.epochs * self.steps_per_epoch))
-        if self.group:
-            self.group.end_epoch()
+        for follower in self._followers:
+            follower.end_epoch()
         self.epoch += 1
         total_loss = self.fabric.all_reduce(loss_sum, reduce_op="mean")
         self.seconds += time.monotonic() - start
@@ -172,6 +184,9 @@ def run_trajectory(run: Run, store: Store, progress: Callable[[Trajectory, int, 
     """
     writes = run.fabric.is_global_zero
     rows_bytes = _resume(run, store)
+    if run.epoch == 0:
+        for tracker in run.trackers:
+            tracker.begin_anew()
     last_checkpoint = time.monotonic()
     while run.epoch < run.settings.epochs:
         rows = measure(run, run.train_epoch())
