@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.settings import METHODS, folder, title
+from benchmarks.gpu.experiments import EXPERIMENTS, folder
 from benchmarks.table import grid
 from switch_ema.bench.results import read_run
 from switch_ema.bench.summary import MethodRow, Summary, summarize
@@ -28,7 +28,7 @@ LEGEND = (
 
 
 def collect(root: Path, to: Path) -> Iterator[Path]:
-    """Copy the files of every part that has run, and write a page about each.
+    """Copy the files of every experiment that has run, and write a page about each.
 
     Args:
         root: Where the run folders are.
@@ -38,34 +38,34 @@ def collect(root: Path, to: Path) -> Iterator[Path]:
         What was written.
 
     Raises:
-        InputError: No part has run yet, or a file is damaged.
+        InputError: None has run yet, or a file is damaged.
     """
-    parts = [part for part in METHODS if (folder(root, part) / "run.json").exists()]
-    if not parts:
-        raise InputError(f"{root}: no part has run yet; run main first, or name another folder by --runs")
-    for part in parts:
-        run, rows = read_run(folder(root, part))
-        text = page(part, run, summarize(run, rows))
-        files = to / title(part)
+    names = [name for name in EXPERIMENTS if (folder(root, name) / "run.json").exists()]
+    if not names:
+        raise InputError(f"{root}: no experiment has run yet; run one first, or name another folder by --runs")
+    for name in names:
+        run, rows = read_run(folder(root, name))
+        text = page(name, run, summarize(run, rows))
+        files = to / name
         files.mkdir(parents=True, exist_ok=True)
-        for name in FILES:
-            shutil.copyfile(folder(root, part) / name, files / name)
-            yield files / name
-        path = to / f"{title(part)}.md"
+        for file in FILES:
+            shutil.copyfile(folder(root, name) / file, files / file)
+            yield files / file
+        path = to / f"{name}.md"
         path.write_text(text, encoding="utf-8")
         yield path
 
 
-def page(part: str, run: Mapping[str, Any], summary: Summary) -> str:
+def page(name: str, run: Mapping[str, Any], summary: Summary) -> str:
     """Return the page about a run as Markdown."""
     asked, machine = run["asked"], run["environment"]
-    chosen = ", ".join(f"{name} {_value(asked[name])}" for name in SHOWN if name in asked)
-    versions = ", ".join(f"{name} {machine[name]}" for name in ("switch_ema", "torch", "lightning", "python"))
-    where = f"[report]({title(part)}/report.html), [rows]({title(part)}/rows.jsonl), [run.json]({title(part)}/run.json)"
+    chosen = ", ".join(f"{field} {_value(asked[field])}" for field in SHOWN if field in asked)
+    versions = ", ".join(f"{library} {machine[library]}" for library in ("switch_ema", "torch", "lightning", "python"))
+    where = f"[report]({name}/report.html), [rows]({name}/rows.jsonl), [run.json]({name}/run.json)"
     dates = f"begun {run['started']}, collected {datetime.now(UTC).date().isoformat()}"
     return "\n".join(
         [
-            f"# {title(part)}\n",
+            f"# {name}\n",
             f"{machine['device']}, {dates}; {versions}, commit {machine['commit'] or 'not recorded'}.\n",
             f"Settings: {chosen}. {run['steps_per_epoch']} steps an epoch. Convolutions and matrix products in TF32 "
             "where the GPU has it.\n",

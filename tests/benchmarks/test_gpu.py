@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu import cifar10_resnet18 as script
-from benchmarks.gpu import settings
-from benchmarks.gpu.cifar10_resnet18 import LEFT, Budget, OutOfTimeError
+from benchmarks.gpu import experiment as script
+from benchmarks.gpu.experiment import LEFT, Budget, OutOfTimeError
+from benchmarks.gpu.experiments import EXPERIMENTS, settings
 from switch_ema.bench.plan import plan
 
 
@@ -33,18 +33,20 @@ def finished(folder: Path) -> int:
 
 def test_steps_continue_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few = ["baseline", "ema:decay=0.9", "lookahead", "sema:decay=0.9,switch_every=5 steps", "sam"]
-    monkeypatch.setitem(settings.METHODS, "main", few)
+    main = "cifar10-resnet18-main"
+    found = EXPERIMENTS[main]
+    monkeypatch.setitem(EXPERIMENTS, main, replace(found, small={**found.small, "methods": few}))
     monkeypatch.delenv("OUT", raising=False)
     whole, parts, fresh = tmp_path / "whole", tmp_path / "parts", tmp_path / "fresh"
-    assert script.main(["main", "--smoke", "--runs", str(whole)]) == 0
-    step = ["main", "--smoke", "--runs", str(parts), "--out", str(fresh)]
+    assert script.main([main, "--smoke", "--runs", str(whole)]) == 0
+    step = [main, "--smoke", "--runs", str(parts), "--out", str(fresh)]
     assert script.main([*step, "--budget", "0"]) == LEFT
     assert finished(parts) == 1
     assert len(rows(parts)) > len(rows(whole)) // 4  # the run that was broken off has left rows
-    assert script.main(["main", "--smoke", "--runs", str(fresh), "--budget", "0"]) == LEFT  # from what was given back
+    assert script.main([main, "--smoke", "--runs", str(fresh), "--budget", "0"]) == LEFT  # from what was given back
     assert finished(fresh) == 2
-    assert script.main(["main", "--smoke", "--runs", str(fresh)]) == 0
-    assert script.main(["main", "--smoke", "--runs", str(fresh)]) == 0  # nothing to do
+    assert script.main([main, "--smoke", "--runs", str(fresh)]) == 0
+    assert script.main([main, "--smoke", "--runs", str(fresh)]) == 0  # nothing to do
     assert rows(fresh) == rows(whole)
 
     assert script.main(["collect", "--runs", str(fresh), "--to", str(tmp_path / "results")]) == 0
@@ -59,7 +61,7 @@ def test_steps_continue_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_nothing_to_collect_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert script.main(["collect", "--runs", str(tmp_path)]) == 2
     assert capsys.readouterr().err == (
-        f"cifar10_resnet18: {tmp_path}: no part has run yet; run main first, or name another folder by --runs\n"
+        f"experiment: {tmp_path}: no experiment has run yet; run one first, or name another folder by --runs\n"
     )
 
 
@@ -95,8 +97,10 @@ def test_budget_stops_within_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_plan_is_what_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
     readme = (Path(script.__file__).parent / "README.md").read_text(encoding="utf-8")
     for part, runs in (("main", 36), ("rates", 9)):
-        asked = settings.settings(part, smoke=True)  # the same methods and rates, on other data
+        asked = settings(f"cifar10-resnet18-{part}", smoke=True)  # the same methods and rates, on other data
         assert len(plan(asked.parsed_methods(), asked.lr, range(3))) == runs
-        assert f"| {runs} |" in next(line for line in readme.splitlines() if f"cifar10_resnet18.sh {part}`" in line)
-    kinds = [method.kind for method in settings.settings("main", smoke=True).parsed_methods() if not method.sam]
+        assert f"| {runs} |" in next(line for line in readme.splitlines() if f"`cifar10-resnet18-{part}`" in line)
+    main = settings("cifar10-resnet18-main", smoke=True)
+    kinds = [method.kind for method in main.parsed_methods() if not method.sam]
     assert [kinds.count(kind) for kind in ("baseline", "ema", "swa", "lookahead", "sema")] == [1, 5, 1, 1, 9]
+    assert all(f"`{name}`" in readme for name in EXPERIMENTS)

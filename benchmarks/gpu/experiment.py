@@ -1,10 +1,9 @@
-"""CIFAR-10 with ResNet-18 on a GPU, in steps that stop by themselves and continue each other.
+"""Experiments on a GPU, in steps that stop by themselves and continue each other.
 
-    python -m benchmarks.gpu.cifar10_resnet18 main              # a step; again, until it exits with 0
-    python -m benchmarks.gpu.cifar10_resnet18 rates             # the same at other learning rates
-    python -m benchmarks.gpu.cifar10_resnet18 collect           # into docs/results/
+    python -m benchmarks.gpu.experiment cifar10-resnet18-main    # a step; again, until it exits with 0
+    python -m benchmarks.gpu.experiment collect                  # into docs/results/
 
-A step exits with 0 when its part is finished, and with 3 when more is left. README.md beside this file says more.
+A step exits with 0 when its experiment is finished, and with 3 when more is left. README.md beside this file says more.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.gpu.settings import METHODS, folder, settings
+from benchmarks.gpu.experiments import EXPERIMENTS, folder, settings
 
 BUDGET = 540.0
 LEFT = 3
@@ -71,18 +70,18 @@ class Budget:
             _say(f"[{self.done}/{self.total}] {name}, {self._end - now:.0f} s left")
 
 
-def run_part(part: str, root: Path, budget: float, started: float, *, smoke: bool = False) -> bool:
-    """Train a part, or what fits into the time of it.
+def run_experiment(name: str, root: Path, budget: float, started: float, *, smoke: bool = False) -> bool:
+    """Train an experiment, or what fits into the time of it.
 
     Args:
-        part: A part of `METHODS`.
+        name: One of `EXPERIMENTS`.
         root: Where the run folders are.
         budget: Seconds.
         started: When they began, by `time.monotonic`.
         smoke: Whether only to try it.
 
     Returns:
-        Whether the part is finished.
+        Whether the experiment is finished.
 
     Raises:
         InputError: The data are missing, or the folder holds something else.
@@ -97,13 +96,13 @@ def run_part(part: str, root: Path, budget: float, started: float, *, smoke: boo
     torch.set_float32_matmul_precision("high")  # TF32 in the last layer too
     torch.backends.cudnn.benchmark = True
     use_data()
-    asked, out = settings(part, smoke=smoke), folder(root, part)
+    asked, out = settings(name, smoke=smoke), folder(root, name)
     if prepare(asked, out):
         _say(f"nothing to do: {out} is finished")
         return True
     progress = Budget(budget, started)
     try:
-        compare(asked, out, f"python -m benchmarks.gpu.cifar10_resnet18 {part}{' --smoke' * smoke}", progress)
+        compare(asked, out, f"python -m benchmarks.gpu.experiment {name}{' --smoke' * smoke}", progress)
     except OutOfTimeError:
         write_report(out)
         _say(f"{progress.done} of {progress.total} training runs are finished; the same command continues")
@@ -111,33 +110,35 @@ def run_part(part: str, root: Path, budget: float, started: float, *, smoke: boo
     return True
 
 
-def give_back(root: Path, part: str, to: Path) -> None:
-    """Copy the small files of a part's run folder."""
-    source, target = folder(root, part), folder(to, part)
+def give_back(root: Path, name: str, to: Path) -> None:
+    """Copy the small files of an experiment's run folder."""
+    source, target = folder(root, name), folder(to, name)
     target.mkdir(parents=True, exist_ok=True)
-    for name in KEPT:
-        if (source / name).exists():
-            shutil.copyfile(source / name, target / name)
+    for file in KEPT:
+        if (source / file).exists():
+            shutil.copyfile(source / file, target / file)
+    if (source / "exhibits").exists():
+        shutil.copytree(source / "exhibits", target / "exhibits", dirs_exist_ok=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
     started = time.monotonic()
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.cifar10_resnet18")
-    parser.add_argument("step", choices=(*METHODS, "collect"))
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.experiment")
+    parser.add_argument("step", choices=(*EXPERIMENTS, "collect"))
     parser.add_argument("--runs", type=Path, default=Path("runs/gpu"), help="where the run folders are (%(default)s)")
     parser.add_argument("--budget", type=float, default=BUDGET, help="seconds until it stops (%(default)s)")
     parser.add_argument("--out", type=Path, default=os.environ.get("OUT"), help="copy results here too (default: $OUT)")
     parser.add_argument("--to", type=Path, default=Path("docs/results"), help="where collect writes (%(default)s)")
-    parser.add_argument("--smoke", action="store_true", help="try it: a small network on digits, on the CPU")
+    parser.add_argument("--smoke", action="store_true", help="try it: something small, on the CPU")
     options = parser.parse_args(arguments)
     from switch_ema.errors import InputError
 
     try:
         if options.step == "collect":
             return _collect(options.runs, options.to)
-        finished = run_part(options.step, options.runs, options.budget, started, smoke=options.smoke)
+        finished = run_experiment(options.step, options.runs, options.budget, started, smoke=options.smoke)
     except InputError as error:
-        print(f"cifar10_resnet18: {error}", file=sys.stderr)
+        print(f"experiment: {error}", file=sys.stderr)
         return 2
     if options.out:
         give_back(options.runs, options.step, Path(options.out))
