@@ -1,0 +1,1 @@
+"""Data for object detection and instance segmentation: images, boxes, masks."""
