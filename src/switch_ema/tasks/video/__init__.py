@@ -1,0 +1,1 @@
+"""Video prediction: the frames that follow those that are given."""
