@@ -1,0 +1,1 @@
+"""Detectors by name; `names` needs the standard library only, `build` makes them."""
