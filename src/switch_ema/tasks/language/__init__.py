@@ -1,0 +1,1 @@
+"""Language modelling: the networks, how they are measured, and the task that trains them."""
