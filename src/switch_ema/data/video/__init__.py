@@ -1,0 +1,1 @@
+"""Videos: generated digits that move, and clips of stored frames."""
