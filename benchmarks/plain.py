@@ -77,7 +77,7 @@ class Mixed:
 
 
 def loader(
-    data: PILImages, batch_size: int, workers: int, device: torch.device, collate: Callable[[Any], Any] | None = None
+    data: Dataset[Any], batch_size: int, workers: int, device: torch.device, collate: Callable[[Any], Any] | None = None
 ) -> DataLoader[Any]:
     """Return the usual loader; its workers live as long as it does."""
     return DataLoader(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,16 @@ def timed_rows(
             )
         )
     return rows
+
+
+def throughput_rows(
+    section: str, table: str, case: str, times: Mapping[str, Sequence[float]], ours: str, done: int, unit: str
+) -> Iterator[Row]:
+    """Yield throughputs, with the spread of the ratio of each contender's time to ours; `done` is done in a round."""
+    for name, taken in times.items():
+        to_ours = ratio(taken, times[ours])
+        median = spread([done / time for time in taken]).median
+        yield Row(section, table, case, name, unit, median, to_ours.low, to_ours.high, to_ours.median)
 
 
 def plain_row(section: str, table: str, case: str, contender: str, unit: str, value: Spread, note: str = "") -> Row:

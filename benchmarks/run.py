@@ -16,6 +16,7 @@ import torch
 
 from benchmarks import table
 from benchmarks.comparison import measure_comparison
+from benchmarks.families import FAMILIES, measure_evaluation, measure_family
 from benchmarks.imports import measure_imports
 from benchmarks.machine import describe
 from benchmarks.memory import measure_memory
@@ -29,7 +30,7 @@ from benchmarks.updates import measure_swaps, measure_updates
 
 RESULTS = Path(__file__).parent / "results"
 AVERAGES = ("update", "swap", "memory", "state", "import", "step")
-SECTIONS = (*AVERAGES, "training", "data", "comparison")
+SECTIONS = (*AVERAGES, "training", "data", "families", "comparison")
 NEEDED = ("timm", "torchvision", "diffusers", "ema_pytorch", "torch_ema")
 """What our averages are measured beside."""
 
@@ -85,6 +86,10 @@ def sections(options: argparse.Namespace, device: torch.device) -> Iterator[tupl
         yield "training", partial(measure_training, device, few, steps=steps, autocast=autocast)
     if "data" in options.only:
         yield "data", partial(measure_data, device, few)
+    if "families" in options.only:
+        for family in FAMILIES[device.type]:
+            yield f"families, {family.name}", partial(measure_family, family, device, few)
+        yield "families, evaluation", partial(measure_evaluation, few)
     if "comparison" in options.only:
         every = options.eval_every
         yield "comparison", partial(measure_comparison, device, max(1, rounds // 40), eval_every=every)

@@ -21,6 +21,7 @@ TITLES = {
     "step": "What is added to a training step",
     "training": "Training throughput (and how many times as fast ours is)",
     "data": "Batches per second without a model (and how many times as fast ours is)",
+    "families": "Training steps of other tasks (and how many times as fast ours is), and their evaluation",
     "comparison": "A comparison of ten methods",
 }
 TABLES = {
@@ -67,7 +68,7 @@ def heading(machine: Mapping[str, Any]) -> str:
 def summary(rows: Sequence[Row]) -> list[str]:
     """Return one line for each case that has peers: ours beside the fastest peer that is right."""
     lines = []
-    for section in ("update", "swap", "training", "data"):
+    for section in ("update", "swap", "training", "data", "families"):
         chosen = [row for row in rows if row.section == section]
         for table, case in dict.fromkeys((row.table, row.case) for row in chosen):
             here = (row for row in chosen if (row.table, row.case) == (table, case))

@@ -8,7 +8,6 @@ a DataLoader, with 2 workers on a CPU and one for each core on a GPU, which live
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import tempfile
@@ -21,13 +20,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks import plain
+from benchmarks.baseline import baseline_run, baseline_settings
 from benchmarks.cifar import TEST, TRAIN, cifar_folder
-from benchmarks.measure import Action, interleave, ratio, spread
+from benchmarks.measure import Action, interleave
 from benchmarks.peers import OURS
-from benchmarks.rows import Row
-from switch_ema.bench.methods import parse_methods
-from switch_ema.bench.plan import plan
-from switch_ema.bench.request import request
+from benchmarks.rows import Row, throughput_rows
 from switch_ema.data.catalog import locate
 from switch_ema.data.images import ImageSet, load
 from switch_ema.tasks.catalog import create
@@ -77,7 +74,7 @@ def measure_training(
         times = interleave(actions, rounds, device, warm_up=0)
     precision = ", bfloat16 autocast" if autocast else ""
     table = f"{model}, batch {BATCH}, {steps} steps a round, {NAMES[device.type]}{precision}; {what}"
-    yield from _rows("training", table, "images/s", times, steps * BATCH)
+    yield from throughput_rows("training", table, "images/s", times, OURS.name, steps * BATCH, "images/s")
 
 
 def measure_data(device: torch.device, rounds: int, *, batches: int | None = None) -> Iterator[Row]:
@@ -104,7 +101,7 @@ def measure_data(device: torch.device, rounds: int, *, batches: int | None = Non
                 actions[name] = plain.through(_loader(found, transform, device, mixed), device)
             times = interleave(actions, rounds, device, warm_up=1)
             table = f"batches of {BATCH}, {number} a round, {NAMES[device.type]}; {what}; {STRONG}"
-            yield from _rows("data", table, kind, times, number, "/s")
+            yield from throughput_rows("data", table, kind, times, OURS.name, number, "/s")
 
 
 @contextmanager
@@ -118,21 +115,12 @@ def _data(steps: int) -> Iterator[tuple[Path, ImageSet, str]]:
 
 
 def _our_run(folder: Path, device: torch.device, steps: int, model: str, autocast: bool) -> Run:
-    """Return the plain training run of a comparison."""
-    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
-    from lightning.fabric import Fabric
-
-    from switch_ema.bench.train import Run
-
-    asked = {
-        "data": str(folder), "model": model, "batch_size": BATCH, "epochs": 100_000, "schedule": "constant",
-        "warmup_epochs": 0, "lr": 0.01, "precision": "bf16-mixed" if autocast else "32-true",
+    given = {
+        "data": str(folder), "model": model, "batch_size": BATCH, "lr": 0.01,
+        "precision": "bf16-mixed" if autocast else "32-true",
     }  # fmt: skip
-    settings = request("classification", asked, {"train_size": str(steps * BATCH)})
-    fabric = Fabric(accelerator=device.type, devices=1, precision=settings.precision)
-    task = create("classification", seed=0, data=str(folder), model=model, options=settings.task_options)
-    (trajectory,) = plan(parse_methods("baseline"), settings.lr, range(1))
-    return Run(fabric, task, trajectory, settings, steps)
+    settings = baseline_settings("classification", given, {"train_size": str(steps * BATCH)})
+    return baseline_run(settings, device, steps)
 
 
 def _our_batches(folder: Path, number: int, options: Mapping[str, str], device: torch.device) -> Action:
@@ -153,13 +141,3 @@ def _loader(found: ImageSet, transform: Transform, device: torch.device, mixed: 
     data = plain.PILImages(found.train.images, found.train.labels, transform(mean, std))
     workers = 2 if device.type == "cpu" else os.cpu_count() or 1
     return plain.loader(data, BATCH, workers, device, plain.Mixed(10) if mixed else None)
-
-
-def _rows(
-    section: str, table: str, case: str, times: Mapping[str, Sequence[float]], done: int, unit: str = "images/s"
-) -> Iterator[Row]:
-    """Yield throughputs, with the spread of the ratio of each contender's time to ours."""
-    for name, taken in times.items():
-        to_ours = ratio(taken, times[OURS.name])
-        median = spread([done / time for time in taken]).median
-        yield Row(section, table, case, name, unit, median, to_ours.low, to_ours.high, to_ours.median)

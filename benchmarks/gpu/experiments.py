@@ -57,6 +57,14 @@ def _cifar10(methods: list[str], *rates: float) -> Experiment:
     )
 
 
+def _moving(recipe: str, model: str) -> Experiment:
+    """A tenth of OpenSTL's 200 epochs on Moving-MNIST."""
+    return Experiment(
+        recipe, {"methods": THREE, "epochs": 20, "eval_every": 5},
+        {"methods": THREE, "model": model}, {"train_size": "32", "test_size": "16"}, small_spec="video",
+    )  # fmt: skip
+
+
 EXPERIMENTS: dict[str, Experiment] = {
     "cifar10-resnet18-main": _cifar10(
         [
@@ -69,7 +77,22 @@ EXPERIMENTS: dict[str, Experiment] = {
         0.1,
     ),
     "cifar10-resnet18-rates": _cifar10(PASSIVE, 0.025, 0.05, 0.2),
-}
+    "bccd-faster-rcnn": Experiment(
+        "gpu-bccd", {"methods": THREE},
+        {"methods": THREE, "batch_size": 4}, {"train_size": "8"}, small_spec="detection",
+    ),
+    "cifar10-ddpm": Experiment(
+        "cifar10-ddpm", {"methods": [*THREE, "posthoc"], "epochs": 40, "eval_every": 10, "warmup_epochs": 4},
+        {"methods": [*THREE, "posthoc"]}, {"train_size": "64", "samples": "16", "sampling_steps": "10"},
+        small_spec="generation",
+    ),
+    "moving-mnist-convlstm": _moving("mmnist-convlstm", "convlstm"),
+    "moving-mnist-simvp": _moving("mmnist-simvp-gsta", "simvp-gsta"),
+    "shakespeare-gpt": Experiment(
+        "gpu-shakespeare", {"methods": THREE},
+        {"methods": THREE, "model": "gpt"}, {"train_size": "32"}, small_spec="language",
+    ),
+}  # fmt: skip
 """The experiments by name, under which their results are kept."""
 
 

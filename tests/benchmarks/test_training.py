@@ -13,6 +13,7 @@ from torch import nn
 from benchmarks import comparison, plain, training
 from benchmarks.cifar import cifar_folder
 from benchmarks.comparison import Clock, Course, Scale, measure_comparison
+from benchmarks.rows import throughput_rows
 from benchmarks.run import parse
 from benchmarks.table import markdown
 from switch_ema.data.catalog import locate
@@ -107,7 +108,7 @@ def plain_loader(data: plain.PILImages, size: int, collate: object) -> torch.uti
 
 def test_ratios_say_how_many_times_as_fast_ours_is() -> None:
     times = {"switch_ema": [1.0, 2.0, 4.0], "slow": [3.0, 6.0, 12.0]}
-    ours, slow = training._rows("training", "table", "images/s", times, 100)
+    ours, slow = throughput_rows("training", "table", "images/s", times, "switch_ema", 100, "images/s")
     assert ours.value == 50
     assert slow.value == pytest.approx(100 / 6)
     assert (slow.low, slow.ratio, slow.high) == (3, 3, 3)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import platform
-import subprocess
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -14,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from switch_ema.bench.machine import environment, use_threads
 from switch_ema.bench.methods import Method
 from switch_ema.bench.plan import Trajectory, plan, with_controls
 from switch_ema.bench.results import Row, Store
@@ -23,8 +22,6 @@ from switch_ema.tasks.catalog import check, create
 from switch_ema.tasks.usertask import is_user_task
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
-
     from switch_ema.bench.task import Task
 
 _log = logging.getLogger(__name__)
@@ -99,6 +96,7 @@ def compare(settings: Settings, out: Path, command: str, progress: Progress) -> 
     from switch_ema.bench.report import write_report
     from switch_ema.bench.train import Run, run_trajectory
 
+    use_threads(settings)
     fabric = Fabric(
         accelerator=settings.accelerator,
         devices=settings.devices,
@@ -200,55 +198,6 @@ def describe(method: Method, settings: Settings, steps_per_epoch: int) -> dict[s
         "switch_every": (texts.get("switch_every") or f"{texts.get('k')} steps") if method.switches else None,
         "control_for": list(method.control_for),
     }
-
-
-def environment(fabric: Fabric) -> dict[str, Any]:
-    """Return versions, device and commit, for the record."""
-    import lightning
-    import torch
-
-    import switch_ema
-
-    device = torch.cuda.get_device_name() if fabric.device.type == "cuda" else _processor()
-    return {
-        "switch_ema": switch_ema.__version__,
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "lightning": lightning.__version__,
-        "platform": platform.platform(),
-        "device": f"{fabric.device.type}: {device}",
-        "threads": torch.get_num_threads(),
-        "world_size": fabric.world_size,
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{len(names)} x {names[0]}" if names else platform.processor() or platform.machine()
-
-
-def _commit() -> str | None:
-    """Return the commit of the source tree that this package is run from, if it is run from one."""
-    root = Path(__file__).parents[3]
-    if not (root / ".git").exists():
-        return None
-    try:
-        answer = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            check=False,
-            cwd=root,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() or None
 
 
 def _asked(settings: Settings) -> dict[str, Any]:

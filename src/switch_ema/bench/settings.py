@@ -81,6 +81,12 @@ class Settings(BaseModel):
     )
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = _field(_MACHINE, "auto, cpu, cuda or mps.", "auto")
     devices: int = _field(_MACHINE, "Number of devices.", 1, ge=1)
+    threads: int | None = _field(
+        _MACHINE,
+        "CPU threads; default: 1 for a task's embedded data, which are small, else one for each core.",
+        None,
+        ge=1,
+    )
     strategy: Literal["auto", "ddp"] = _field(_MACHINE, "auto or ddp.", "auto")
 
     @field_validator("lr", "betas", "milestones", mode="before")

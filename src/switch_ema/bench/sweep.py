@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from switch_ema.averaging.files import write_atomically
+from switch_ema.bench.machine import use_threads
 from switch_ema.bench.methods import Method
 from switch_ema.bench.plan import Trajectory, plan
 from switch_ema.bench.results import Store, read_run
@@ -41,6 +42,7 @@ def sweep(folder: Path, widths: Sequence[float], progress: Callable[[str], None]
     jobs = list(_jobs(settings, folder))
     from lightning.fabric import Fabric
 
+    use_threads(settings)
     fabric = Fabric(accelerator=settings.accelerator, devices=1, precision=settings.precision)
     known = {(row["method"], row["lr"], row["seed"], row["sigma_rel"]) for row in measured}
     for trajectory, method, path in jobs:
