@@ -84,7 +84,7 @@ FAMILIES: Mapping[str, tuple[Family, ...]] = {
         Family("segmentation", "mask-rcnn", 8, 4),
         Family("generation", "unet-small", 32, 6),
         Family("video", "simvp-gsta", 16, 4),
-        Family("language", "lstm", 16, 8),
+        Family("language", "lstm", 16, 24),
         Family("language", "gpt", 16, 8),
         Family("textclass", "bert-small", 16, 8),
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -38,3 +38,17 @@ def sema(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
         return Answer(code if isinstance(code, int) else 1, printed.out, printed.err)
 
     return call
+
+
+@pytest.fixture
+def few_held_out(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Measure on a few examples where there is no option for it."""
+    from switch_ema.data.detection import canvas
+    from switch_ema.data.detection.load import load
+    from switch_ema.tasks.generation import task
+
+    monkeypatch.setattr(canvas, "COUNTS", {"train": 16, "val": 6, "test": 6})
+    monkeypatch.setattr(task, "_LOSS_IMAGES", 32)
+    load.cache_clear()
+    yield
+    load.cache_clear()

@@ -71,6 +71,9 @@ def uninterrupted_mlp(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str
     return timeless(run(tmp_path_factory.mktemp("mlp") / "run", model="mlp"))
 
 
+SHORT = {"methods": "ema:decay=0.5", "epochs": 2}
+
+
 class Killed(BaseException):
     """Ends the process at once, as far as the code can tell."""
 
@@ -192,8 +195,10 @@ def test_every_way_of_training_learns(tmp_path: Path, changes: dict[str, Any]) -
     assert min(last.values()) > 0.5
 
 
-def test_a_diverging_run_is_reported_and_does_not_end_the_comparison(tmp_path: Path) -> None:
-    rows = run(tmp_path / "run", methods="baseline,sema:decay=0.5", lr=(1e30,), epochs=2, model="mlp")
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+def test_a_diverging_run_is_reported_and_does_not_end_the_comparison(tmp_path: Path, clip_norm: float | None) -> None:
+    methods = "baseline,sema:decay=0.5"
+    rows = run(tmp_path / "run", methods=methods, lr=(1e30,), epochs=2, model="mlp", clip_norm=clip_norm)
     assert {row["value"] for row in rows if row["epoch"] == 2 and row["metric"] == "loss"} == {None}
     assert (tmp_path / "run" / "report.html").exists()
 
@@ -331,17 +336,40 @@ def test_a_task_is_measured_once_more_at_the_end_and_moves_its_own_parts(tmp_pat
         {"methods": "sam,sam+sema:decay=0.5", "model": "mlp"},
         {"methods": "ema:decay=0.5", "model": "mlp", "optimizer": "schedulefree", "schedule": "constant"},
         {"methods": "ema:decay=0.5,posthoc:gammas=3/9,sigma_rel=0.15", "model": "mlp"},
+        {
+            "task": "detection",
+            "data": "digits-canvas",
+            "model": "fcos",
+            "batch_size": 4,
+            "optimizer": "adamw",
+            "task_options": {"train_size": 8, "flip": 0.5},
+        },
+        {
+            "task": "generation",
+            "model": "unet-small",
+            "batch_size": 32,
+            "task_options": {"train_size": 64, "samples": 8, "sampling_steps": 2, "dropout": 0.1},
+        },
+        {
+            "task": "video",
+            "data": "moving-digits",
+            "model": "convlstm",
+            "batch_size": 8,
+            "task_options": {"train_size": 16, "test_size": 8, "inputs": 2, "outputs": 2},
+        },
+        {**SHORT, "task": "language", "data": "pydoc", "model": "lstm", "task_options": {"train_size": 48}},
+        {**SHORT, "task": "textclass", "data": "pydoc-topics", "model": "auto", "task_options": {"train_size": 48}},
         {"model": "mlp", "task_options": {"train_size": 96, "mixup": 0.5, "randaugment": 5, "erasing": 0.5}},
     ],
 )
 def test_a_run_of_any_kind_goes_on_to_the_same_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], few_held_out: None
 ) -> None:
     monkeypatch.setattr(train, "_CHECKPOINT_SECONDS", 0.0)
     changes = {"methods": "ema:decay=0.5,sema:decay=0.5", "epochs": 3, **changes}
 
     def stop(trajectory: Trajectory, epoch: int) -> None:
-        if epoch == 2:
+        if epoch == changes["epochs"] - 1:
             raise Killed
 
     with pytest.raises(Killed):

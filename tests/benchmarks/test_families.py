@@ -27,7 +27,7 @@ def named(family: Family) -> str:
     return family.name
 
 
-@pytest.mark.parametrize("family", SMALL, ids=named)
+@pytest.mark.parametrize("family", [SMALL[0], SMALL[-2], SMALL[-1]], ids=named)  # of other shapes each
 def test_rows(family: Family) -> None:
     ours, theirs = measure_family(family, CPU, 1)
     assert (ours.contender, theirs.contender) == ("switch_ema", SCRIPTS[family.task].library)

@@ -131,7 +131,9 @@ class Run:
         else:
             loss = self._backward(batches)
         if self.settings.clip_norm is not None:
-            self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.settings.clip_norm)
+            # a run that diverges is measured as such, and whether the norm is finite is not waited for
+            limit = self.settings.clip_norm
+            self.fabric.clip_gradients(self.model, self.optimizer, max_norm=limit, error_if_nonfinite=False)
         self.optimizer.step()
         self.optimizer.zero_grad()
         return loss
