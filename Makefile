@@ -17,7 +17,7 @@ demo: $(READY)  ## Compare averaging methods on digits with 40 % wrong labels, a
 	  --methods 'baseline,ema:decay=0.9,ema:decay=0.98,sema:decay=0.98,sema:decay=0.999,swa,lookahead'
 
 test: $(READY)  ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(READY)  ## Check style, format and types
 	$(BIN)/ruff check .

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from switch_ema.bench import compare as bench
+from switch_ema.bench import sweep
 from tests.conftest import Sema
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +42,10 @@ def test_snippets_run(place: str, code: str, tmp_path: Path, monkeypatch: pytest
     exec(compile(code, place, "exec"), {"__name__": "__main__"})
 
 
-@pytest.mark.parametrize("command", commands("sema compare ", "sema list", "sema recipe ", "sema report"))
+UNDERSTOOD = ("sema compare ", "sema sweep ", "sema list", "sema recipe ", "sema report")
+
+
+@pytest.mark.parametrize("command", commands(*UNDERSTOOD))
 def test_commands_are_understood(sema: Sema, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class UnderstoodError(Exception):
         pass
@@ -53,8 +57,9 @@ def test_commands_are_understood(sema: Sema, command: str, tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.setattr(bench, "compare", stop)
+    monkeypatch.setattr(sweep, "sweep", stop)
     words = shlex.split(command)[1:]
-    if words[0] == "compare" and "--help" not in words:
+    if words[0] in ("compare", "sweep") and "--help" not in words:
         try:
             answer = sema(*words)
         except UnderstoodError:
@@ -81,7 +86,7 @@ def test_averages_of_files_are_made(sema: Sema, command: str, tmp_path: Path, mo
 
 
 def test_every_command_is_tried() -> None:
-    assert commands() == commands("sema compare ", "sema list", "sema recipe ", "sema report", "sema average ")
+    assert commands() == commands(*UNDERSTOOD, "sema average ")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)

@@ -82,7 +82,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         {"methods": THREE, "batch_size": 4}, {"train_size": "8"}, small_spec="detection",
     ),
     "cifar10-ddpm": Experiment(
-        "cifar10-ddpm", {"methods": [*THREE, "posthoc"], "epochs": 40, "eval_every": 10, "warmup_epochs": 4},
+        "cifar10-ddpm",
+        {"methods": [*THREE, "posthoc:snapshot_every=5 epochs"], "epochs": 40, "eval_every": 10, "warmup_epochs": 4},
         {"methods": [*THREE, "posthoc"]}, {"train_size": "64", "samples": "16", "sampling_steps": "10"},
         small_spec="generation",
     ),

@@ -12,9 +12,9 @@ from switch_ema.bench import train
 from switch_ema.bench.compare import compare, prepare
 from switch_ema.bench.plan import Trajectory
 from switch_ema.bench.results import Row, Store, read_run
+from switch_ema.bench.seeds import derived_seed
 from switch_ema.bench.settings import Settings
 from switch_ema.bench.stats import budget_points
-from switch_ema.bench.train import derived_seed
 from switch_ema.errors import InputError
 from switch_ema.tasks.catalog import create
 from switch_ema.tasks.classification import Classification

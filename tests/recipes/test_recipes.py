@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from torch import nn
 
+from switch_ema.averaging.averager import Averager
 from switch_ema.bench.optim import build_optimizer
 from switch_ema.bench.request import request
 from switch_ema.bench.results import read_run
@@ -217,7 +218,7 @@ def test_switches_of_the_bootstrapping_recipe_keep_little(here: Path) -> None:
     theirs = next(method for method in methods if "0.9995" in method.label and method.switches)
     assert theirs.texts(200)["switch_every"] == "1 epoch"
     averager = theirs.probe(200, 312)
-    assert averager is not None
+    assert isinstance(averager, Averager)
     assert averager.retained_fraction(312) > 0.5  # the warm-up has not got far
     assert theirs.switch_interval(200, 312) == 312
 

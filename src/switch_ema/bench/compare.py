@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import warnings
 from collections.abc import Sequence
@@ -12,14 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from switch_ema.bench.machine import environment, use_threads
+from switch_ema.bench.machine import environment, threads
 from switch_ema.bench.methods import Method
 from switch_ema.bench.plan import Trajectory, plan, with_controls
+from switch_ema.bench.request import as_asked, make_task
 from switch_ema.bench.results import Row, Store
 from switch_ema.bench.settings import Settings
 from switch_ema.errors import FieldError, InputError
-from switch_ema.tasks.catalog import check, create
-from switch_ema.tasks.usertask import is_user_task
+from switch_ema.tasks.catalog import check
 
 if TYPE_CHECKING:
     from switch_ema.bench.task import Task
@@ -73,7 +72,7 @@ def prepare(settings: Settings, out: Path) -> bool:
                 "write adamw, or leave the method out",
             )
     check(settings.task, settings.data, settings.model, settings.task_options)
-    return Store(out).check(_asked(settings))
+    return Store(out).check(as_asked(settings))
 
 
 def compare(settings: Settings, out: Path, command: str, progress: Progress) -> Outcome:
@@ -91,12 +90,16 @@ def compare(settings: Settings, out: Path, command: str, progress: Progress) -> 
     Raises:
         InputError: If the data or the folder turn out to be wrong.
     """
+    with threads(settings):
+        return _compare(settings, out, command, progress)
+
+
+def _compare(settings: Settings, out: Path, command: str, progress: Progress) -> Outcome:
     from lightning.fabric import Fabric
 
     from switch_ema.bench.report import write_report
     from switch_ema.bench.train import Run, run_trajectory
 
-    use_threads(settings)
     fabric = Fabric(
         accelerator=settings.accelerator,
         devices=settings.devices,
@@ -104,7 +107,7 @@ def compare(settings: Settings, out: Path, command: str, progress: Progress) -> 
         precision=settings.precision,
     )
     fabric.launch()
-    task = _task(settings, seed=0)
+    task = make_task(settings, 0)
     steps_per_epoch = _steps_per_epoch(settings, task.num_train, fabric.world_size)
     if settings.batch_size == fabric.world_size:
         _refuse_batchnorm(task)
@@ -120,7 +123,7 @@ def compare(settings: Settings, out: Path, command: str, progress: Progress) -> 
                 {
                     "command": command,
                     "started": datetime.now(UTC).isoformat(timespec="seconds"),
-                    "asked": _asked(settings),
+                    "asked": as_asked(settings),
                     "environment": environment(fabric),
                     "model": task.model,
                     "steps_per_epoch": steps_per_epoch,
@@ -134,14 +137,10 @@ def compare(settings: Settings, out: Path, command: str, progress: Progress) -> 
         left = [trajectory for trajectory in trajectories if trajectory.name not in store.done()]
         progress.begin(trajectories, len(trajectories) - len(left), settings.epochs)
         for trajectory in left:
-            task = _task(settings, trajectory.seed)
+            task = make_task(settings, trajectory.seed)
             run_trajectory(Run(fabric, task, trajectory, settings, steps_per_epoch, out), store, progress.epoch)
         report = write_report(out) if fabric.is_global_zero else out / "report.html"
     return Outcome(report, fabric.is_global_zero, len(left))
-
-
-def _task(settings: Settings, seed: int) -> Task:
-    return create(settings.task, seed=seed, data=settings.data, model=settings.model, options=settings.task_options)
 
 
 def _steps_per_epoch(settings: Settings, num_train: int, world_size: int) -> int:
@@ -198,14 +197,6 @@ def describe(method: Method, settings: Settings, steps_per_epoch: int) -> dict[s
         "switch_every": (texts.get("switch_every") or f"{texts.get('k')} steps") if method.switches else None,
         "control_for": list(method.control_for),
     }
-
-
-def _asked(settings: Settings) -> dict[str, Any]:
-    asked = settings.model_dump(mode="json", exclude={"task_options", "methods"})
-    if is_user_task(settings.task):
-        path = Path(settings.task.rpartition(":")[0])
-        asked["task_file"] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    return {**asked, **settings.task_options, "methods": [method.label for method in settings.parsed_methods()]}
 
 
 def _describe_trajectory(trajectory: Trajectory) -> dict[str, Any]:

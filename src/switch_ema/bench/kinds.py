@@ -56,7 +56,8 @@ class Kind:
         summary: What it does, in a few words.
         builder: Its name in `switch_ema`; empty for plain training.
         options: Readers of its options by name.
-        defaults: Option texts used where none is given; `{late}` stands for three quarters of the epochs.
+        defaults: Option texts used where none is given; `{late}` stands for three quarters of the epochs,
+            `{twentieth}` for a twentieth.
         switches: Whether it writes into the model and so needs a training run of its own.
     """
 
@@ -110,8 +111,7 @@ KINDS: dict[str, Kind] = {
             "gammas": _gammas,
             "snapshot_every": _trigger,
             "update_every": _trigger,
-            "use_buffers": flag,
         },
-        {"sigma_rel": "0.1", "snapshot_every": "1 epoch"},
+        {"sigma_rel": "0.1", "snapshot_every": "{twentieth} epochs"},
     ),
 }

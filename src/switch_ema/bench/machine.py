@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,20 +17,25 @@ if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
 
-def use_threads(settings: Settings) -> None:
-    """Set torch's CPU threads: those asked for, else one for a task's embedded data, unless OMP_NUM_THREADS is set.
+@contextmanager
+def threads(settings: Settings) -> Iterator[None]:
+    """Give torch the CPU threads asked for, else one for a task's embedded data, unless OMP_NUM_THREADS is set.
 
     The networks for embedded data are so small that several threads mostly wait for each other, on a busy machine many
     times as long as they work.
     """
     import torch
 
+    before = torch.get_num_threads()
+    embedded = settings.task in TASKS and settings.data == TASKS[settings.task].default_data
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-        return
-    embedded = settings.task in TASKS and settings.data == TASKS[settings.task].default_data
-    if embedded and "OMP_NUM_THREADS" not in os.environ:
+    elif embedded and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def environment(fabric: Fabric) -> dict[str, Any]:

@@ -6,11 +6,14 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
+import torch
+
 from switch_ema.averaging.buffers import reestimate_batchnorm
 from switch_ema.bench.gallery import SEED
 from switch_ema.bench.optim import evaluation_weights
 from switch_ema.bench.results import Row
 from switch_ema.bench.sam import frozen_statistics
+from switch_ema.bench.seeds import derived_seed
 from switch_ema.bench.stats import budget_points
 from switch_ema.bench.task import Metric, Split
 
@@ -71,6 +74,7 @@ def _measured(run: Run, label: str, reestimate: bool) -> list[Row]:
         with run.fabric.autocast():
             run.exhibits[label] = run.task.exhibits(run.module, run.fabric.device)
     if reestimate:
+        torch.manual_seed(derived_seed(run.trajectory.seed, "batchnorm", run.epoch))  # for what a network draws itself
         reestimate_batchnorm(run.model, islice(run.batches("batchnorm"), _BATCHNORM_BATCHES), run.task.loss)
         rows += _evaluated(run, label, "_bn_reestimated")
     return rows

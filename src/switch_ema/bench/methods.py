@@ -89,8 +89,9 @@ class Method:
 
     def texts(self, epochs: int) -> dict[str, str]:
         """Return its option texts, defaults filled in."""
-        late = {name: text.format(late=epochs * 3 // 4) for name, text in KINDS[self.kind].defaults.items()}
-        return {name: text.removesuffix(" after 0") for name, text in late.items()} | dict(self.options)
+        parts = {"late": epochs * 3 // 4, "twentieth": max(1, epochs // 20)}
+        texts = {name: text.format(**parts) for name, text in KINDS[self.kind].defaults.items()}
+        return {name: text.removesuffix(" after 0") for name, text in texts.items()} | dict(self.options)
 
     @property
     def slug(self) -> str:

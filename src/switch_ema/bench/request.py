@@ -1,15 +1,21 @@
-"""From what a user asks for to settings: a task or a recipe, with values that go before both."""
+"""From what a user asks for to settings and back, and from settings to the task."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from switch_ema.bench.settings import Settings
 from switch_ema.errors import FieldError, InputError, suggestion
 from switch_ema.recipes.reader import Recipe, is_recipe, read_recipe
-from switch_ema.tasks.catalog import check, find
+from switch_ema.tasks.catalog import check, create, find
 from switch_ema.tasks.entry import TaskEntry
+from switch_ema.tasks.usertask import is_user_task
+
+if TYPE_CHECKING:
+    from switch_ema.bench.task import Task
 
 _SET_BY_RECIPES = tuple(name for name in Settings.model_fields if name != "task_options")
 
@@ -57,3 +63,31 @@ def _defaults(entry: TaskEntry, chosen: Mapping[str, Any]) -> dict[str, Any]:
     if chosen.get("optimizer", training.get("optimizer")) != training.get("optimizer"):
         training = {name: value for name, value in training.items() if name not in ("lr", "weight_decay", "betas")}
     return {"data": entry.default_data, "model": entry.default_model, **training}
+
+
+def make_task(settings: Settings, seed: int) -> Task:
+    """Make the task that is asked for, for one seed."""
+    return create(settings.task, seed=seed, data=settings.data, model=settings.model, options=settings.task_options)
+
+
+def as_asked(settings: Settings) -> dict[str, Any]:
+    """Return settings as plain values, options of the task among them, for the record of a run."""
+    asked = settings.model_dump(mode="json", exclude={"task_options", "methods"})
+    if is_user_task(settings.task):
+        path = Path(settings.task.rpartition(":")[0])
+        asked["task_file"] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return {**asked, **settings.task_options, "methods": [method.label for method in settings.parsed_methods()]}
+
+
+def recorded(asked: Mapping[str, Any]) -> Settings:
+    """Return the settings of a record that `as_asked` made.
+
+    Raises:
+        InputError: The file of a user's own task is another one now.
+    """
+    own = {name: asked[name] for name in Settings.model_fields if name in asked}
+    options = {name: value for name, value in asked.items() if name not in (*own, "task_file")}
+    settings = Settings.of(**own, task_options=options)
+    if asked.get("task_file") != as_asked(settings).get("task_file"):
+        raise InputError(f"{settings.task} has changed since the run; compare again, into another --out")
+    return settings

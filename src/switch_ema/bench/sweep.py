@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from switch_ema.averaging.files import write_atomically
-from switch_ema.bench.machine import use_threads
+from switch_ema.bench.machine import threads
 from switch_ema.bench.methods import Method
 from switch_ema.bench.plan import Trajectory, plan
+from switch_ema.bench.request import make_task, recorded
 from switch_ema.bench.results import Store, read_run
 from switch_ema.bench.settings import Settings
 from switch_ema.bench.task import Split
@@ -38,14 +39,18 @@ def sweep(folder: Path, widths: Sequence[float], progress: Callable[[str], None]
     Raises:
         InputError: The folder is no finished comparison with snapshots.
     """
-    settings, measured = _checked(folder)
-    jobs = list(_jobs(settings, folder))
+    settings = _checked(folder)
+    with Store(folder).locked(), threads(settings):
+        _sweep(folder, settings, dict.fromkeys(widths), progress)
+
+
+def _sweep(folder: Path, settings: Settings, widths: Iterable[float], progress: Callable[[str], None]) -> None:
     from lightning.fabric import Fabric
 
-    use_threads(settings)
+    measured = read_sweep(folder)
     fabric = Fabric(accelerator=settings.accelerator, devices=1, precision=settings.precision)
     known = {(row["method"], row["lr"], row["seed"], row["sigma_rel"]) for row in measured}
-    for trajectory, method, path in jobs:
+    for trajectory, method, path in list(_jobs(settings, folder)):
         left = [w for w in widths if (method.label, trajectory.lr, trajectory.seed, w) not in known]
         for width, rows in _measured(fabric, settings, trajectory, path, left):
             named = {"method": method.label, "lr": trajectory.lr, "seed": trajectory.seed, "sigma_rel": width}
@@ -59,17 +64,14 @@ def _write(text: str, file: IO[bytes]) -> None:
     file.write(text.encode())
 
 
-def _checked(folder: Path) -> tuple[Settings, list[dict[str, Any]]]:
+def _checked(folder: Path) -> Settings:
     run, _ = read_run(folder)
     if len(Store(folder).done()) < len(run["trajectories"]):
         raise InputError(f"{folder} is not finished; give its command again, then sweep: {run['command']}")
-    asked = run["asked"]
-    own = {name: asked[name] for name in Settings.model_fields if name in asked}
-    options = {name: value for name, value in asked.items() if name not in own and name != "task_file"}
-    settings = Settings.of(**own, task_options=options)
+    settings = recorded(run["asked"])
     if not any(method.kind == KIND for method in settings.parsed_methods()):
         raise InputError(f"{folder} keeps no snapshots; compare with --methods baseline,{KIND}, then sweep")
-    return settings, read_sweep(folder)
+    return settings
 
 
 def _jobs(settings: Settings, folder: Path) -> Iterator[tuple[Trajectory, Method, Path]]:
@@ -90,13 +92,10 @@ def _measured(
 ) -> Iterator[tuple[float, list[dict[str, Any]]]]:
     """Make the averages of one training run, and measure each on both splits."""
     from switch_ema.averaging.synthesis import Snapshots
-    from switch_ema.tasks.catalog import create
 
     if not widths:
         return
-    task = create(
-        settings.task, seed=trajectory.seed, data=settings.data, model=settings.model, options=settings.task_options
-    )
+    task = make_task(settings, trajectory.seed)
     stored = Snapshots(path)
     for width in widths:
         model = task.build_model()

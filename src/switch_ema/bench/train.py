@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -27,17 +26,12 @@ from switch_ema.bench.posthoc import PostHocRider, Rider
 from switch_ema.bench.results import Row, Store
 from switch_ema.bench.sam import SAM, frozen_statistics
 from switch_ema.bench.schedule import Schedule
+from switch_ema.bench.seeds import derived_seed
 from switch_ema.bench.settings import Settings
 from switch_ema.bench.task import Shard, Task
 from switch_ema.errors import InputError
 
 _CHECKPOINT_SECONDS = 10.0
-
-
-def derived_seed(seed: int, purpose: str, epoch: int = 0) -> int:
-    """Return a seed for one purpose, so that an epoch draws the same numbers however often training was resumed."""
-    digest = hashlib.blake2b(f"{seed}/{purpose}/{epoch}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest) >> 1
 
 
 class Run:

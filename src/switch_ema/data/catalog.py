@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from switch_ema.data import aircraft, cars, cifar, cub, folder, idx, parquet, stl10, tinyimagenet
 from switch_ema.data.named import NAMED
+from switch_ema.data.root import data_root
 from switch_ema.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -55,8 +56,6 @@ FOLDER_FORMATS: Mapping[str, Format] = {
     "folder": folder,
 }
 """The formats by name, in the order in which a folder is compared with them."""
-
-_DEFAULT_ROOT = "../shared/data"
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def locate(spec: str) -> Source:
 
 
 def _named_folder(name: str) -> str:
-    root = os.environ.get("SEMA_DATA") or _DEFAULT_ROOT
+    root = data_root()
     entry = NAMED[name]
     for candidate in entry.folders:
         if os.path.isdir(path := os.path.join(root, candidate)):

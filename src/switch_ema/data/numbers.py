@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass, replace
 
 from switch_ema.data import csvimages, rcfmnist
+from switch_ema.data.root import data_root
 from switch_ema.data.sheet import IMAGE_COLUMNS, TARGET_COLUMNS, find_sheet, read_sheet
 from switch_ema.errors import InputError, unknown
 
@@ -28,7 +29,6 @@ NUMBER_FORMATS = (
 )
 """What another folder or file may hold."""
 
-_DEFAULT_ROOT = "../shared/data"
 _UNITS = {"age": "years", "angle": "degrees", "degrees": "degrees"}
 _PERIODS = {"degrees": 360.0}
 
@@ -86,7 +86,7 @@ def locate_numbers(spec: str) -> NumberSource:
         return NumberSource(spec, "rotated", unit="degrees")
     if spec == "diabetes":
         return NumberSource(spec, "diabetes", unit="points")
-    root = os.environ.get("SEMA_DATA") or _DEFAULT_ROOT
+    root = data_root()
     if spec in ("rcf-mnist", "rc-mnist"):
         front, back = rcfmnist.locate(spec, root)
         return NumberSource(spec, "rcf", front, back, unit="degrees")

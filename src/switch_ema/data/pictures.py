@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from switch_ema.data.catalog import DATASETS, FOLDER_FORMATS, FORMATS, Source, locate
 from switch_ema.data.folder import image_names
 from switch_ema.data.lists import lines
+from switch_ema.data.root import data_root
 from switch_ema.data.table import Table, table_of_files
 from switch_ema.errors import InputError, unknown
 
@@ -33,7 +34,6 @@ PICTURE_SETS = {
 """The named data sets, each with one line that describes it."""
 
 _DIGITS_WHITE = 16
-_DEFAULT_ROOT = "../shared/data"
 _PARTITION = "list_eval_partition.txt"
 _SPLITS = {"0": "train", "1": "val", "2": "test"}
 
@@ -84,7 +84,7 @@ def locate_pictures(spec: str) -> Source:
 
 
 def _celeba() -> str:
-    root = os.environ.get("SEMA_DATA") or _DEFAULT_ROOT
+    root = data_root()
     path = os.path.join(root, "celeba")
     flat = _flat(path) if os.path.isdir(path) else None
     if flat is None:

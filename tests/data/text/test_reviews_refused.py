@@ -24,6 +24,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "label in words": (b"1,a\ngood,b\n", "train.csv line 2: label 'good' is not a whole number; write one"),
     "label with a point": (b"1.0,a\n", "train.csv line 1: label '1.0' is not a whole number"),
     "label below 0": (b"-1,a\n", "train.csv line 1: label '-1' is not a whole number"),
+    "label of 20 digits": (b"9" * 20 + b",a\n", "train.csv line 1: label '99999999999999999999' is not a whole number"),
     "label missing": (b'"","a"\n', "train.csv line 1: label '' is not a whole number"),
     "other header": (b"stars,text\n1,a\n", "train.csv line 1: label 'stars' is not a whole number; write one, or "),
     "text missing": (b'1,a\n2,""\n', "train.csv line 2: the text is empty; remove the row"),

@@ -80,7 +80,7 @@ def test_ddim_follows_its_formula(prediction: str) -> None:
         image = ((images - (1 - a).sqrt() * noise) / a.sqrt()).clamp(-1, 1)
         images = before.sqrt() * image + (1 - before).sqrt() * noise
         torch.testing.assert_close(stage.double(), images, rtol=1e-3, atol=1e-3)
-    assert Diffusion(chosen).sample(Oracle(chosen), start).equal(stages[-1])
+    assert Diffusion(chosen).sample(Oracle(chosen), start, len(start)).equal(stages[-1])
 
 
 def spread_of_samples(chosen: Chosen) -> float:
@@ -108,12 +108,20 @@ def test_samples_have_the_distribution_that_the_model_knows(sampler: str, others
     noise = torch.randn(10_000, 1, 1, 1, generator=torch.Generator().manual_seed(1))
     torch.manual_seed(3)
     state = torch.get_rng_state()
-    samples = Diffusion(chosen).sample(Oracle(chosen), noise)
+    samples = Diffusion(chosen).sample(Oracle(chosen), noise, len(noise))
     assert torch.get_rng_state().equal(state)
     assert samples.mean().item() == pytest.approx(MEAN, abs=0.01)
     assert samples.std().item() == pytest.approx(spread_of_samples(chosen), rel=0.025)
-    assert Diffusion(chosen).sample(Oracle(chosen), noise).equal(samples)
+    assert Diffusion(chosen).sample(Oracle(chosen), noise, len(noise)).equal(samples)
     related = torch.corrcoef(torch.stack([samples.flatten(), noise.flatten()]))[0, 1]
     assert (related > 0.99) == (sampler == "ddim")
     exact = spread_of_samples(Chosen(sampler=sampler, sampling_steps=1000, **others))
     assert exact == pytest.approx(SPREAD, rel=0.03)
+
+
+def test_ddpm_draws_other_noise_for_the_next_images() -> None:
+    chosen = Chosen(steps=50, sampling_steps=5, sampler="ddpm")
+    start = torch.zeros(4, 1, 2, 2)
+    samples = Diffusion(chosen).sample(Oracle(chosen), start, at_once=2)
+    assert not samples[:2].equal(samples[2:])
+    assert samples.equal(Diffusion(chosen).sample(Oracle(chosen), start, at_once=2))

@@ -75,7 +75,9 @@ def test_inception_is_refused_where_it_is_not(sema: Sema, tmp_path: Path, monkey
     there = [False]
 
     def find_spec(name: str) -> ModuleSpec | None:
-        return ModuleSpec(name, None) if name == "torch_fidelity" and there[0] else find(name) if there[0] else None
+        if name not in ("torchmetrics", "torch_fidelity"):
+            return find(name)
+        return ModuleSpec(name, None) if there[0] else None
 
     monkeypatch.setattr(importlib.util, "find_spec", find_spec)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -109,3 +111,10 @@ def test_inception_takes_bytes_of_three_channels(monkeypatch: pytest.MonkeyPatch
     features = inception_features(images, 255, torch.device("cpu"))
     assert features.equal(torch.arange(70)[:, None].expand(-1, 3).double())
     assert inception_features(images[:17], 16, torch.device("cpu"))[[1, 16], 0].tolist() == [16, 255]
+
+
+def test_it_is_refused_without_diffusers(sema: Sema, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    answer = sema("compare", "generation", "--out", tmp_path / "x")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert 'generation needs diffusers, which is not installed; run: pip install "switch-ema[bench]"' in answer.err

@@ -39,6 +39,12 @@ def test_the_loss_is_that_of_transformers(tmp_path: Path) -> None:
     assert said.allclose(theirs(tokens[:, :-1]).logits[:, -1].log_softmax(1), atol=1e-5)
 
 
+def test_a_checkpoint_in_half_precision_is_trained_in_float32(tmp_path: Path) -> None:
+    transformers.GPT2LMHeadModel.from_pretrained(saved(tmp_path)).bfloat16().save_pretrained(tmp_path)
+    model = Language(model="gpt", checkpoint=str(tmp_path), context=8).build_model()
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
 def test_every_parameter_is_there_once() -> None:
     torch.manual_seed(0)
     model = GPT(50, **SMALL)

@@ -96,6 +96,7 @@ def test_users_see_one_line(sema: Sema, tmp_path: Path) -> None:
     assert "text: the file is empty" in compare(sema, tmp_path, "--data", text)
     text.write_bytes(b"short text, " * 10)
     assert "too few for a context of 64; write context 5" in compare(sema, tmp_path, "--data", text)
+    text = tmp_path / "longer"  # a file is read once
     text.write_bytes(b"somewhat longer text, " * 20)
     assert "batch" in compare(sema, tmp_path, "--data", text)
     assert "--weight-dropout 1: write a rate" in compare(sema, tmp_path, "--weight-dropout", 1)

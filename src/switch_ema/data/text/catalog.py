@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from switch_ema.data.root import data_root
 from switch_ema.errors import InputError, unknown
 
 DATASETS = {
@@ -25,7 +26,6 @@ FORMATS = (
 )
 """What a folder given to `--data` may hold."""
 
-_DEFAULT_ROOT = "../shared/data"
 _FOLDERS = ("ptb", "wikitext-2", "wikitext-103")
 _PATTERNS = {"ptb.{}.txt": True, "wiki.{}.tokens": True, "wiki.{}.raw": False, "{}.txt": False}  # divided into words?
 
@@ -66,7 +66,7 @@ def locate(spec: str) -> Source:
     """
     if spec == "pydoc":
         return Source(spec)
-    root = os.environ.get("SEMA_DATA") or _DEFAULT_ROOT
+    root = data_root()
     path = os.path.join(root, spec) if spec in _FOLDERS else spec
     if spec == "tinyshakespeare":
         path = os.path.join(root, "text", "tinyshakespeare.txt")

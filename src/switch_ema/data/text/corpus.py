@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -69,8 +70,9 @@ class Corpus:
         return 0.0 if self.vocabulary is None else float((part.tokens == self.vocabulary.unknown).mean())
 
 
+@lru_cache(maxsize=2)
 def load(source: Source, *, level: Level, limit: int | None = None, min_count: int = 1) -> Corpus:
-    """Read a text and turn it into numbers.
+    """Read a text and turn it into numbers; several seeds in one process do so once.
 
     At the level of bytes, tokens are the bytes of the file, and any file will do. At the level of words, the text is
     UTF-8; every line ends with ``<eos>``, empty ones too. The lines of a published set are cut at blanks, as its token

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from switch_ema.data.root import data_root
 from switch_ema.errors import InputError, unknown
 
 DATASETS = {
@@ -22,7 +23,6 @@ FORMATS = (
 )
 """What another folder or file may hold; a missing test or validation file is held out of the training texts."""
 
-_DEFAULT_ROOT = "../shared/data"
 _SPLITS = {"train": ("train",), "val": ("validation", "valid", "val"), "test": ("test",)}
 
 
@@ -60,7 +60,7 @@ def locate(spec: str) -> Source:
     """
     if spec == "pydoc-topics":
         return Source(spec, "topics")
-    path = os.path.join(os.environ.get("SEMA_DATA") or _DEFAULT_ROOT, spec) if spec in DATASETS else spec
+    path = os.path.join(data_root(), spec) if spec in DATASETS else spec
     if os.path.isdir(path):
         source = _in_folder(spec, path)
     elif spec in DATASETS:

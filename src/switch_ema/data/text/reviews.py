@@ -35,6 +35,9 @@ class Labelled:
     where: str
 
 
+_DIGITS = 9  # of a label; more would be no class
+
+
 def read(format_: str, files: Sequence[str]) -> Labelled:
     r"""Read the files of one split, one after the other.
 
@@ -94,7 +97,7 @@ def _csv_rows(file: str, stream: TextIO) -> Examples:
             counted = "1 value" if len(row) == 1 else f"{len(row)} values"
             raise InputError(f"{place}: {counted}; write two, the label and the text in quotes")
         label = row[label_at].strip()
-        if not label.isdecimal():
+        if not label.isdecimal() or len(label) > _DIGITS:
             raise InputError(f"{place}: label {label[:60]!r} is not a whole number; write one, or label,text above all")
         yield place, int(label), row[text_at].replace("\\n", "\n")
 

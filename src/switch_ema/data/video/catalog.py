@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from switch_ema.data import idx
 from switch_ema.data.named import NAMED
+from switch_ema.data.root import data_root
 from switch_ema.data.video import clips, npyfile
 from switch_ema.data.video.windows import Frames, cut
 from switch_ema.errors import InputError, unknown
@@ -30,8 +31,6 @@ FORMATS = (
 _SPLITS = ("train", "val", "test")
 
 _CANVAS = {"moving-digits": 32, "moving-mnist": npyfile.PUBLISHED_SIZE}
-
-_DEFAULT_ROOT = "../shared/data"
 
 
 @dataclass(frozen=True)
@@ -191,4 +190,4 @@ def _check_enough(where: str, count: int, missing: int) -> None:
 
 
 def _root() -> str:
-    return os.environ.get("SEMA_DATA") or _DEFAULT_ROOT
+    return data_root()

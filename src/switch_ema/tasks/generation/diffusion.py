@@ -62,24 +62,23 @@ class Diffusion:
         noisy: Tensor = self._noising.add_noise(images, noise, timesteps)
         return noisy, noise if self._predicts_noise else self._noising.get_velocity(images, noise, timesteps)
 
-    def sample(self, model: nn.Module, noise: Tensor) -> Tensor:
-        """Return what the sampler makes of noise (n, channels, size, size); see `denoise`."""
-        images = noise
-        for images in self.denoise(model, noise):  # noqa: B007  # the last ones are the samples
-            pass
-        return images
+    def sample(self, model: nn.Module, noise: Tensor, at_once: int) -> Tensor:
+        """Return what the sampler makes of noise (n, channels, size, size), so many images at once; see `denoise`."""
+        generator = torch.Generator().manual_seed(_SAMPLING_SEED)
+        return torch.cat([list(self.denoise(model, part, generator))[-1] for part in noise.split(at_once)])
 
-    def denoise(self, model: nn.Module, noise: Tensor) -> Iterator[Tensor]:
+    def denoise(self, model: nn.Module, noise: Tensor, generator: torch.Generator | None = None) -> Iterator[Tensor]:
         """Yield the images after every step of the sampler; the last ones are the samples.
 
         Args:
             model: Maps noisy images and timesteps to predictions.
             noise: Standard normal noise of shape (n, channels, size, size), where the model is.
+            generator: Draws DDPM's noise, on the CPU; by default a new one, so that equal noise gives equal images.
 
         Returns:
             An iterator over float tensors of the noise's shape; the last one is in [-1, 1] or next to it.
         """
-        generator = torch.Generator().manual_seed(_SAMPLING_SEED)
+        generator = generator or torch.Generator().manual_seed(_SAMPLING_SEED)
         timesteps = self._sampling.timesteps
         on_device = timesteps.to(noise.device)
         images = noise

@@ -11,6 +11,7 @@ from switch_ema.data.pictures import locate_pictures
 from switch_ema.errors import FieldError
 from switch_ema.tasks.generation.inception import missing
 from switch_ema.tasks.generation.unets import UNETS, check_size
+from switch_ema.tasks.libraries import require
 from switch_ema.tasks.options import Option, flag, one_of, read_options, share, whole
 
 MODELS: Mapping[str, str] = {name: unet.about for name, unet in UNETS.items()}
@@ -80,6 +81,7 @@ def check(data: str, model: str, options: Mapping[str, Any]) -> tuple[Source, Ch
         ...
         switch_ema.errors.FieldError: sampling_steps 30: does not divide the 1000 steps; write 25 or 40
     """
+    require("generation", "diffusers")
     chosen = Chosen(**read_options(OPTIONS, options))
     _check_steps(chosen)
     if chosen.samples < 2:

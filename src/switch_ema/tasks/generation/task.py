@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from switch_ema.tasks.generation.inception import inception_features, missing
 from switch_ema.tasks.generation.networks import Denoiser, build_unet
 from switch_ema.tasks.generation.options import check, picture_size
 from switch_ema.tasks.generation.pictures import as_bytes, denoising_picture, samples_picture
+from switch_ema.tasks.generation.unets import check_size
 from switch_ema.tasks.images import Augment, ImageBatches
 
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -86,8 +87,7 @@ class Generation(Task):
         found = load_pictures(self._source, **self._sizes)
         self.num_train, size, _, channels = found.train.shape
         self._shape = channels, size, size
-        with torch.random.fork_rng(devices=[]):  # a size that the network cannot take is refused now
-            self.build_model()
+        check_size(model, size)
         stored = {split: torch.from_numpy(getattr(found, split)) for split in ("train", "val", "test")}
         flips = chosen.flip == "true" or (chosen.flip == "auto" and channels == 3)
         augment = Augment(ShiftFlip(0) if flips else None)
@@ -96,6 +96,7 @@ class Generation(Task):
         self._diffusion = Diffusion(chosen)
         self._measures_inception = chosen.inception == "true" or (chosen.inception == "auto" and missing() is None)
         self._labelled = found.labelled
+        self._real: dict[str, Tensor] = {}  # features of the test images
         names = ["feature_distance", "kernel_distance"] if found.labelled else []
         names += ["fid", "kid"] if self._measures_inception else []
         self.final_metrics = tuple(Metric(name, higher_is_better=False) for name in names)
@@ -186,22 +187,30 @@ class Generation(Task):
         """
         if not self.final_metrics:
             return {}
-        noise = self._noise(self._options.samples).split(_EVALUATION_BATCH)
-        samples = torch.cat([self._diffusion.sample(model, part.to(device)) for part in noise])
+        samples = self._diffusion.sample(model, self._noise(self._options.samples).to(device), _EVALUATION_BATCH)
         if not samples.isfinite().all():
             return {"test": {metric.name: math.nan for metric in self.final_metrics}}
-        made, real = as_bytes(samples, self._white).cpu(), self._batches.on(device, "test").cpu()
-        values = {}
+        made, values = as_bytes(samples, self._white).cpu(), {}
         if self._labelled:
             features = classifier_features(self._source, device=device, **self._sizes)
-            ours, theirs = features(made), features(real)
+            ours, theirs = features(made), self._of_test("classifier", features, device)
             values["feature_distance"] = frechet_distance(ours, theirs)
             values["kernel_distance"] = kernel_distance(ours, theirs)
         if self._measures_inception:
-            ours, theirs = (inception_features(images, self._white, device) for images in (made, real))
+
+            def inception(images: Tensor) -> Tensor:
+                return inception_features(images, self._white, device)
+
+            ours, theirs = inception(made), self._of_test("inception", inception, device)
             values["fid"] = frechet_distance(ours, theirs)
             values["kid"] = kernel_distance(ours, theirs)
         return {"test": values}
+
+    def _of_test(self, name: str, features: Callable[[Tensor], Tensor], device: torch.device) -> Tensor:
+        """Return features of the test images, made once for all methods."""
+        if name not in self._real:
+            self._real[name] = features(self._batches.on(device, "test").cpu())
+        return self._real[name]
 
     def exhibits(self, model: nn.Module, device: torch.device) -> Sequence[Exhibit]:
         """Return a picture of 64 samples, and one of how the first of them come out of the noise."""

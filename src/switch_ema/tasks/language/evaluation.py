@@ -12,8 +12,8 @@ from switch_ema.tasks.language.model import LanguageModel, State
 
 _STREAMS = 32  # pieces of a text that a recurrent network reads side by side
 _SHORTEST = 8  # contexts in a piece: what is read twice is at most an eighth
-_STEPS = 256  # tokens of each piece in one call
-_WINDOWS = 64  # windows in one call
+_TOKENS = 8192  # tokens in one call
+_LOGITS = 2**27  # numbers that they may take: half a gigabyte
 
 
 @torch.no_grad()
@@ -74,8 +74,9 @@ def _carried(model: LanguageModel, tokens: Tensor, context: int) -> Tensor:
         _, before = model.score(inputs[:-1, -context:], targets[:-1, -context:])
         state = [(pad(hidden, (0, 0, 1, 0)), pad(cell, (0, 0, 1, 0))) for hidden, cell in before or ()]
     losses = []
-    for start in range(0, length, _STEPS):
-        part = slice(start, start + _STEPS)
+    steps = _at_once(model, streams)
+    for start in range(0, length, steps):
+        part = slice(start, start + steps)
         told, state = model.score(inputs[:, part], targets[:, part], state)
         losses.append(told)
     return torch.cat(losses, 1).flatten()[:count]
@@ -87,7 +88,7 @@ def _windowed(model: LanguageModel, tokens: Tensor, context: int) -> Tensor:
     stride = min(length, max(1, context // 2))
     windows = tokens.unfold(0, length + 1, stride)
     losses: list[Tensor] = []
-    for batch in windows.split(_WINDOWS):
+    for batch in windows.split(_at_once(model, length)):
         told, _ = model.score(batch[:, :-1], batch[:, 1:])
         if not losses:
             losses.append(told[0, : length - stride])
@@ -97,3 +98,8 @@ def _windowed(model: LanguageModel, tokens: Tensor, context: int) -> Tensor:
         told, _ = model.score(tokens[None, -length - 1 : -1], tokens[None, -length:])
         losses.append(told[0, -left:])
     return torch.cat(losses)
+
+
+def _at_once(model: LanguageModel, share: int) -> int:
+    """Return how many times `share` tokens go through the network in one call."""
+    return max(1, min(_TOKENS, _LOGITS // model.vocabulary_size) // share)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from switch_ema.errors import FieldError
@@ -81,8 +82,13 @@ def _loaded(folder: str, vocabulary_size: int, rates: dict[str, float]) -> Any:
     library.disable_progress_bar()
     try:
         net, found = GPT2Model.from_pretrained(
-            folder, local_files_only=True, attn_implementation="sdpa", output_loading_info=True, **rates
-        )
+            folder,
+            local_files_only=True,
+            attn_implementation="sdpa",
+            dtype=torch.float32,
+            output_loading_info=True,
+            **rates,
+        )  # fmt: skip
     except Exception as error:
         first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise FieldError("checkpoint", f"{folder}: cannot be read ({first}); save it anew") from error

@@ -41,6 +41,7 @@ class LanguageModel(nn.Module):
 
     def __init__(self, vocabulary_size: int, num_features: int, *, adaptive: bool = False, bias: bool = True) -> None:
         super().__init__()
+        self.vocabulary_size = vocabulary_size
         self.bias = nn.Parameter(torch.zeros(vocabulary_size)) if bias and not adaptive else None
         self.adaptive = (
             nn.AdaptiveLogSoftmaxWithLoss(num_features, vocabulary_size, cutoffs(vocabulary_size), head_bias=True)

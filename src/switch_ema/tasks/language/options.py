@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 from collections.abc import Mapping
@@ -10,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from switch_ema.data.text.catalog import Source, locate
-from switch_ema.errors import FieldError, InputError
+from switch_ema.errors import FieldError
+from switch_ema.tasks.libraries import require
 from switch_ema.tasks.models.names import check_model
 from switch_ema.tasks.options import Option, flag, one_of, read_options, share, whole, words
 
@@ -138,10 +138,7 @@ def check(data: str, model: str, options: Mapping[str, Any]) -> Chosen:
 
 
 def _check_gpt(model: str, values: Mapping[str, Any], network: Mapping[str, Any], level: str) -> None:
-    if importlib.util.find_spec("transformers") is None:
-        raise InputError(
-            f'model {model} needs transformers, which is not installed; run: pip install "switch-ema[bench]"'
-        )
+    require(f"model {model}", "transformers")
     if network["checkpoint"]:
         for name in _FIXED_BY_CHECKPOINT:
             if name in values:

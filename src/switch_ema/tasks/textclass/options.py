@@ -8,6 +8,7 @@ from typing import Any
 
 from switch_ema.data.text.labelled import Source, locate
 from switch_ema.errors import FieldError
+from switch_ema.tasks.libraries import require
 from switch_ema.tasks.options import Option, read_options, share, whole, words
 from switch_ema.tasks.textclass.folder import check_folder
 
@@ -67,6 +68,7 @@ def check(data: str, model: str, options: Mapping[str, Any]) -> Source:
         ...
         switch_ema.errors.FieldError: max_length 2: write at least 3; [CLS] and [SEP] take two
     """
+    require("textclass", "transformers", "sklearn")
     values = read_options(OPTIONS, options)
     length = values.get("max_length")
     if length is not None and length < _SHORTEST:
