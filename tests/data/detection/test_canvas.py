@@ -7,7 +7,7 @@ import pytest
 
 from switch_ema.data import digits
 from switch_ema.data.detection import canvas
-from switch_ema.data.detection.catalog import locate
+from switch_ema.data.detection.catalog import DATASETS, locate
 from switch_ema.data.detection.load import load
 from switch_ema.data.detection.scenes import DetectionSet
 from switch_ema.data.splits import divide
@@ -24,6 +24,7 @@ def data() -> DetectionSet:
 def test_what_scenes_hold(data: DetectionSet) -> None:
     assert data.class_names == tuple("0123456789")
     assert (data.has_masks, data.skipped) == (True, 0)
+    assert DATASETS["digits-canvas"].startswith(f"{sum(canvas.COUNTS.values())} scenes")
     for split in SPLITS:
         scenes = getattr(data, split)
         assert len(scenes) == len(scenes.objects) == canvas.COUNTS[split]
@@ -100,7 +101,7 @@ def test_no_scan_is_in_two_splits(monkeypatch: pytest.MonkeyPatch) -> None:
     for split in SPLITS:
         scans = np.rint(table.read(rows[split])[..., 0] * (255 / 16)).astype(np.uint8)
         assert seen[split] <= {scan.tobytes() for scan in scans}
-        assert len(seen[split]) > 80
+        assert len(seen[split]) > 60
         for other in SPLITS:
             assert split == other or not seen[split] & seen[other]
 

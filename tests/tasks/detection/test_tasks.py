@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -18,11 +19,12 @@ from switch_ema.bench.task import Task
 from switch_ema.data.detection.scenes import Scenes
 from switch_ema.errors import InputError
 from switch_ema.tasks.detection.batches import SceneBatches
-from switch_ema.tasks.detection.exhibits import PICTURES
+from switch_ema.tasks.detection.exhibits import PICTURES, picture
 from switch_ema.tasks.detection.options import OPTIONS, Chosen, check_detection, check_segmentation, sizes
 from switch_ema.tasks.detection.task import Detection, Segmentation
 from tests.conftest import Sema
 from tests.data.detection.make import annotation, make_coco, make_voc
+from tests.tasks.detection.scenes import objects
 
 CPU = torch.device("cpu")
 BCCD = Path(os.environ.get("SEMA_DATA", "../shared/data"), "bccd")
@@ -219,6 +221,28 @@ def test_photographs_are_shown_smaller(tmp_path: Path) -> None:
     assert {picture.frames.shape for picture in shown} == {(1, 192, 384, 3)}
 
 
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [((64, 64), (384, 384)), ((100, 150), (300, 450)), ((200, 300), (256, 384)), ((480, 640), (288, 384))],
+)
+def test_a_picture_is_about_as_large_whatever_the_image(size: tuple[int, int], shown: tuple[int, int]) -> None:
+    frames = picture(0, torch.rand(3, *size), objects(), found(), ["cell"]).frames
+    assert frames.shape == (1, *shown, 3)
+
+
+@pytest.mark.parametrize("box", [(300.0, 100.0, 301.4, 180.0), (300.0, 100.0, 380.0, 101.4)])
+def test_boxes_thinner_than_a_pixel_are_drawn(box: tuple[float, ...]) -> None:
+    blank = torch.zeros(3, 480, 640)
+    assert coloured(picture(0, blank, objects((*box, 0)), found(), ["cell"]).frames, "blue") > 40
+    assert coloured(picture(0, blank, objects(), found(box), ["cell"]).frames, "orange") > 40
+
+
+def found(*boxes: tuple[float, ...]) -> dict[str, Tensor]:
+    count = len(boxes)
+    labels = torch.ones(count, dtype=torch.int64)
+    return {"boxes": torch.tensor(boxes).reshape(-1, 4), "labels": labels, "scores": torch.ones(count)}
+
+
 @pytest.mark.parametrize("kind", [Detection, Segmentation])
 def test_training_finds_what_is_in_two_scenes(kind: type[Detection]) -> None:
     task = kind(train_size=8)
@@ -268,6 +292,7 @@ def test_training_finds_blood_cells(tmp_path: Path) -> None:
         ({"sizes": "16"}, "sizes 16: write sides in pixels of at least 32"),
         ({"sizes": ""}, "sizes without a value: write sides"),
         ({"sizes": [480, 800], "max_size": 640}, "max_size 640: the shorter side is up to 800 already"),
+        ({"data": "bccd", "max_size": 500}, "max_size 500: the shorter side is up to 800 already; write at least 800"),
         ({"flip": 1.5}, "flip 1.5: write a share from 0 to 1"),
         ({"train_size": 0}, "train_size 0: write a whole number"),
         ({"train_size": 401}, "train size 401: write 1 to 400"),
@@ -292,6 +317,14 @@ def test_options_are_those_that_there_are() -> None:
     assert check_detection("digits-canvas", "retinanet", {"sizes": "64"}).format == "canvas"
     with pytest.raises(InputError, match="retinanet: it gives no masks"):
         check_segmentation("digits-canvas", "retinanet", {})
+
+
+@pytest.mark.parametrize("check", [check_detection, check_segmentation])
+def test_a_missing_library_is_named_before_any_work(check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("faster_coco_eval", "pycocotools"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(InputError, match=r'need faster-coco-eval or pycocotools, .*pip install "switch-ema\[bench\]"'):
+        check("digits-canvas", "fcos" if check is check_detection else "mask-rcnn", {})
 
 
 def test_segmentation_wants_masks(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from switch_ema.data.detection import layout
+from switch_ema.data.root import data_root
 from switch_ema.errors import InputError, unknown
 
 DATASETS: Mapping[str, str] = {
-    "digits-canvas": "560 scenes of 1 to 4 handwritten digits, 64x64, grey, with masks; from scikit-learn's digits",
+    "digits-canvas": "520 scenes of 1 to 4 handwritten digits, 64x64, grey, with masks; from scikit-learn's digits",
     "bccd": "blood cells: 364 microscope images, 3 classes, boxes only, from $SEMA_DATA/bccd",
     "coco": "COCO 2017: 123,287 photographs, 80 classes, with masks, from $SEMA_DATA/coco",
     "voc": "Pascal VOC: photographs, 20 classes, from $SEMA_DATA/VOCdevkit/VOC2007, or else VOC2012 beside it",
@@ -26,7 +27,6 @@ FORMATS = (
 )
 """What a folder given to `--data` may hold."""
 
-_DEFAULT_ROOT = "../shared/data"
 _FOLDERS = {
     "bccd": ("bccd",),
     "coco": ("coco",),
@@ -88,7 +88,7 @@ def locate(spec: str) -> Source:
 
 
 def _named_folder(name: str) -> str:
-    root = os.environ.get("SEMA_DATA") or _DEFAULT_ROOT
+    root = data_root()
     for folder in _FOLDERS[name]:
         if os.path.isdir(path := os.path.join(root, folder)):
             return path

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from switch_ema.data.detection.library import coco_library
 from switch_ema.data.detection.records import DefectError, check_inside
-from switch_ema.errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +30,7 @@ class Outlines:
         """Return 1 where an object is and 0 elsewhere, of shape (n, height, width)."""
         if not self.parts:
             return np.zeros((0, height, width), np.uint8)
-        library = _mask_library()
+        library = coco_library().mask
         codes = []
         for part in self.parts:
             if isinstance(part, tuple):
@@ -118,16 +118,3 @@ def _decoded(text: str) -> list[int]:
     if shift:
         raise DefectError("an RLE that breaks off in COCO's text code")
     return counts
-
-
-def _mask_library() -> Any:
-    try:
-        from faster_coco_eval.core import mask
-    except ImportError:
-        try:
-            from pycocotools import mask
-        except ImportError as error:
-            raise InputError(
-                'masks need faster-coco-eval or pycocotools, neither is installed; run: pip install "switch-ema[bench]"'
-            ) from error
-    return mask

@@ -7,13 +7,12 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from switch_ema.errors import InputError
+from switch_ema.data.detection.library import coco_library
 
 if TYPE_CHECKING:
     from switch_ema.data.detection.scenes import Scenes
@@ -98,7 +97,7 @@ class AveragePrecision:
 
     def masks(self, found: Sequence[Found]) -> dict[str, float]:
         """Measure the masks, like `boxes`; the area of what was found is that of its mask."""
-        area = _backend().rle.area
+        area = coco_library().mask.area
         shapes = [[{"segmentation": mask, "area": float(area(mask))} for mask in each.masks or ()] for each in found]
         return self._measured("segm", found, shapes)
 
@@ -111,7 +110,7 @@ class AveragePrecision:
             for label, score, shape in zip(each.labels.tolist(), each.scores.tolist(), of_image, strict=True)
         )
         with contextlib.redirect_stdout(io.StringIO()):
-            evaluation = _backend().evaluation(self._truth, detections, kind)
+            evaluation = coco_library().evaluation(self._truth, detections, kind)
             evaluation.evaluate()
             evaluation.accumulate()
             evaluation.summarize()
@@ -121,7 +120,7 @@ class AveragePrecision:
     def _indexed(self, annotations: Iterable[dict[str, Any]]) -> Any:
         numbered = [{"id": number, **annotation} for number, annotation in enumerate(annotations, start=1)]
         with contextlib.redirect_stdout(io.StringIO()):
-            coco = _backend().index()
+            coco = coco_library().index()
             coco.dataset = {"images": self._images, "categories": self._categories, "annotations": numbered}
             coco.createIndex()
         return coco
@@ -140,7 +139,7 @@ def sizes_there(*splits: Scenes) -> tuple[str, ...]:
 
 def encoded(masks: NDArray[np.uint8]) -> list[Rle]:
     """Return masks, (n, height, width) of 0 and 1, in run-length code."""
-    codes: list[Rle] = _backend().rle.encode(np.asfortranarray(masks.transpose(1, 2, 0)))
+    codes: list[Rle] = coco_library().mask.encode(np.asfortranarray(masks.transpose(1, 2, 0)))
     return codes
 
 
@@ -160,26 +159,3 @@ def _corners_to_sides(boxes: Floats) -> list[list[float]]:
     wide = boxes.astype(np.float64)
     sides: list[list[float]] = np.concatenate([wide[:, :2], wide[:, 2:] - wide[:, :2]], 1).tolist()
     return sides
-
-
-@dataclass(frozen=True)
-class _Backend:
-    index: Any
-    evaluation: Any
-    rle: Any
-
-
-@cache
-def _backend() -> _Backend:
-    try:
-        from faster_coco_eval import COCO, COCOeval_faster, mask
-    except ImportError:
-        try:
-            from pycocotools import mask
-            from pycocotools.coco import COCO
-            from pycocotools.cocoeval import COCOeval as COCOeval_faster
-        except ImportError:
-            raise InputError(
-                'average precision needs faster-coco-eval, which is not installed; run: pip install "switch-ema[bench]"'
-            ) from None
-    return _Backend(COCO, COCOeval_faster, mask)

@@ -23,7 +23,7 @@ PICTURES = 4
 SURE = 0.3
 """From which score on a detection is shown."""
 
-_SIDE = 384  # pixels of the longer side, about: small canvases are enlarged, photographs made smaller
+_SIDE = 384  # pixels of the longer side
 _TRUTH, _FOUND = (0, 158, 227), (240, 120, 0)
 _OPACITY = 0.45
 _TEXT, _LINE = 14, 18  # pixels: of letters, and of a label
@@ -47,7 +47,7 @@ def picture(place: int, image: Tensor, truth: Objects, found: dict[str, Tensor],
         names: Name of each class.
 
     Returns:
-        One frame of about 384 pixels.
+        One frame whose longer side is 384 pixels, or, for an image of up to 192, the whole multiple nearest to it.
     """
     height, width = image.shape[1:]
     sure = found["scores"] >= SURE
@@ -56,8 +56,8 @@ def picture(place: int, image: Tensor, truth: Objects, found: dict[str, Tensor],
     labels, scores = (found["labels"][sure].tolist(), found["scores"][sure].tolist())
     said = [f"{names[label - 1]} {score:.2f}" for label, score in zip(labels, scores, strict=True)]
     scale = _SIDE / max(height, width)
-    if scale > 1:
-        scale = float(round(scale))  # whole pixels
+    if scale >= 2:
+        scale = float(round(scale))  # its pixels are seen then, so all should be of one size
     size = round(height * scale), round(width * scale)
     canvas = _resized((image * 255).round().byte(), size)
     if "masks" in found:
@@ -76,9 +76,9 @@ def picture(place: int, image: Tensor, truth: Objects, found: dict[str, Tensor],
 
 
 def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Scale bytes (channels, h, w): enlarge by repeating pixels, make smaller by averaging."""
-    larger = size[0] >= image.shape[1]
-    mode = {"mode": "nearest"} if larger else {"mode": "bilinear", "antialias": True}
+    """Scale bytes (channels, h, w): to whole multiples by repeating pixels, otherwise by interpolating."""
+    whole = size[0] % image.shape[1] == size[1] % image.shape[2] == 0
+    mode = {"mode": "nearest"} if whole else {"mode": "bilinear", "antialias": True}
     return interpolate(image[None].float(), size, **mode)[0].round().byte()
 
 
@@ -96,6 +96,6 @@ def _framed(canvas: Tensor, boxes: Tensor, labels: list[str], colour: tuple[int,
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(_TEXT)
     for (left, top, right, bottom), label in zip(boxes.tolist(), labels, strict=True):
         place = min(bottom, image.height - _LINE) if below else max(top - _LINE, 0)
-        draw.rectangle((left, top, right - 1, bottom - 1), outline=colour, width=2)
+        draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour, width=2)
         draw.text((left + 1, place), label, fill=colour, font=font, stroke_width=1, stroke_fill="black")
     return torch.tensor(np.asarray(image)).permute(2, 0, 1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from switch_ema.data.detection.catalog import DATASETS, locate
+from switch_ema.data.detection.library import check_installed
 from switch_ema.errors import FieldError
 from switch_ema.tasks.detection.models.names import BACKBONES, MASK_MODELS, MODELS, check_detector, check_weights
 from switch_ema.tasks.options import Option, flag, one_of, read_options, share, whole, words
@@ -23,6 +24,9 @@ DETECTORS = {name: about for name, about in MODELS.items() if name not in MASK_M
 SEGMENTERS = {name: about for name, about in MODELS.items() if name in MASK_MODELS}
 """The models of the segmentation task."""
 
+USUAL_SIZE = 800
+"""The shorter side in pixels to which images are scaled unless `sizes` says otherwise, but of `DEFAULT_DATA`."""
+
 SMALLEST = 32  # pixels: the coarsest stride of the networks, to a multiple of which they pad images
 
 
@@ -37,7 +41,8 @@ def sizes(text: str) -> tuple[int, ...]:
 OPTIONS: Mapping[str, Option] = {
     "backbone": Option(f"{', '.join(BACKBONES)}; small by default", one_of(*BACKBONES)),
     "sizes": Option(
-        f"shorter side in pixels, or several to draw from, the largest for measuring; 800, {DEFAULT_DATA} as it is",
+        f"shorter side in pixels, or several to draw from, the largest for measuring; {USUAL_SIZE}, "
+        f"{DEFAULT_DATA} as it is",
         sizes,
     ),
     "max_size": Option("largest longer side in pixels, 1333", whole),
@@ -95,7 +100,8 @@ def check_segmentation(data: str, model: str, options: Mapping[str, Any]) -> Sou
 def _check(data: str, model: str, options: Mapping[str, Any], *, masks: bool) -> Source:
     chosen = Chosen(**read_options(OPTIONS, options))
     check_detector(model, chosen.backbone, masks)
-    largest = max(chosen.sizes or (SMALLEST,))
+    check_installed()
+    largest = max(chosen.sizes or (SMALLEST if data == DEFAULT_DATA else USUAL_SIZE,))
     if chosen.max_size < largest:
         raise FieldError(
             "max_size", f"{chosen.max_size}: the shorter side is up to {largest} already; write at least {largest}"

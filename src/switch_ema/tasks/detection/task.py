@@ -21,7 +21,7 @@ from switch_ema.tasks.detection.models.build import build_detector
 from switch_ema.tasks.options import read_options
 
 _EVALUATION_BATCH = 8  # images; those of photographs fill gigabytes
-_USUAL_SIZE, _USUAL_FLIP = 800, 0.5
+_USUAL_FLIP = 0.5
 _FOREGROUND = 0.5  # from which probability on a pixel belongs to a mask
 
 
@@ -67,7 +67,7 @@ class Detection(Task):
         self.num_train = len(found.train)
         self.skipped = found.skipped
         self._options = chosen
-        self._sizes = chosen.sizes or ((int(found.train.sizes.min()),) if embedded else (_USUAL_SIZE,))
+        self._sizes = chosen.sizes or ((int(found.train.sizes.min()),) if embedded else (accepted.USUAL_SIZE,))
         self._class_names = found.class_names
         self._batches = SceneBatches(found.train, flip=flip, masks=self._masks)
         self._scenes = {"val": found.val, "test": found.test}

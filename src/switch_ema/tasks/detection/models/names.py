@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
-from switch_ema.errors import FieldError, InputError, unknown
+from switch_ema.errors import FieldError, unknown
+from switch_ema.tasks.libraries import require
 
 MODELS: Mapping[str, str] = {
     "retinanet": "RetinaNet: one stage, anchors, focal loss",
@@ -62,9 +62,7 @@ def check_detector(model: str, backbone: str, masks: bool) -> None:
         raise FieldError("model", f"{model}: it gives no masks; write {' or '.join(MASK_MODELS)}")
     if not masks and model in MASK_MODELS:
         raise FieldError("model", f"{model}: it learns masks; for boxes alone write {_FOR_BOXES[model]}")
-    for library in _LIBRARIES if model == "rt-detr" else _LIBRARIES[:1]:
-        if importlib.util.find_spec(library) is None:
-            raise InputError(f'{model} needs {library}, which is not installed; run: pip install "switch-ema[bench]"')
+    require(f"model {model}", *(_LIBRARIES if model == "rt-detr" else _LIBRARIES[:1]))
 
 
 def check_weights(weights: str | None, backbone: str, frozen_stages: bool) -> None:

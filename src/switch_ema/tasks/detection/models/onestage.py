@@ -11,11 +11,18 @@ from torchvision.models.detection.retinanet import RetinaNet
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from switch_ema.tasks.detection.models.plan import STANDARD, Request
+from switch_ema.tasks.detection.models.precision import single
 from switch_ema.tasks.detection.models.trunk import Trunk
 
 
 class _NoBackground:
     """Counts classes from 0, as sigmoids have no output for the background, where the caller counts from 1."""
+
+    head: nn.Module
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        single(self.head)
 
     def compute_loss(self, targets: list[dict[str, Tensor]], *outputs: Any) -> dict[str, Tensor]:
         targets = [{**target, "labels": target["labels"] - 1} for target in targets]

@@ -13,6 +13,7 @@ from torchvision.ops import box_convert, clip_boxes_to_image, remove_small_boxes
 from transformers import RTDetrConfig, RTDetrForObjectDetection, RTDetrResNetConfig
 
 from switch_ema.tasks.detection.models.plan import MEAN, STD, Request
+from switch_ema.tasks.detection.models.precision import single
 from switch_ema.tasks.detection.models.trunk import Trunk
 
 Target = dict[str, Tensor]
@@ -32,6 +33,10 @@ def rt_detr(trunk: Trunk, request: Request) -> nn.Module:
         for module in part.modules():
             if isinstance(module, nn.BatchNorm2d | nn.Conv2d):
                 module.reset_parameters()  # the library expects trained weights, and starts gains near 0
+    model, decoder = network.model, network.model.decoder
+    heads = (model.enc_score_head, model.enc_bbox_head, *decoder.class_embed, *decoder.bbox_embed)
+    for part in (*model.decoder_input_proj, *heads):
+        single(part)
     transform = GeneralizedRCNNTransform(request.sizes, request.max_size, MEAN, STD)
     return RTDetr(network, transform, request.plan.least_side, request.plan.detections)
 

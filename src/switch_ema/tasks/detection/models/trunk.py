@@ -13,6 +13,7 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from switch_ema.tasks.detection.models.precision import single
 from switch_ema.tasks.detection.models.weights import load_weights
 from switch_ema.tasks.models.plain import ResidualBlock
 
@@ -45,13 +46,14 @@ class Trunk:
             top: What adds coarser levels; none adds one, every other place of the coarsest.
 
         Returns:
-            A module that maps images to an ordered dict of maps, with an attribute `out_channels`.
+            A module that maps images to a dict of maps, in single precision, with an attribute `out_channels`.
 
         References:
             Lin, Dollár, Girshick, He, Hariharan, Belongie: Feature Pyramid Networks for Object Detection,
             arXiv:1612.03144, 2016.
         """
-        return BackboneWithFPN(self.network, self._names(first), list(self.channels[first - 1 :]), channels, top)
+        channels_in = list(self.channels[first - 1 :])
+        return single(BackboneWithFPN(self.network, self._names(first), channels_in, channels, top))
 
     def _names(self, first: int) -> dict[str, str]:
         return {f"layer{first + place}": str(place) for place in range(len(self.channels) - first + 1)}

@@ -16,6 +16,7 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from switch_ema.tasks.detection.models.cascade import STAGES, CascadeHeads, ClassAgnosticPredictor
 from switch_ema.tasks.detection.models.plan import MEAN, STD, Plan, Request
+from switch_ema.tasks.detection.models.precision import single
 from switch_ema.tasks.detection.models.trunk import Trunk
 
 _POOLED = 7  # side of the features from which a box head works
@@ -54,7 +55,7 @@ def _proposals(plan: Plan) -> Any:
     anchors = AnchorGenerator(plan.proposal_anchors, ((0.5, 1.0, 2.0),) * len(plan.proposal_anchors))
     return RegionProposalNetwork(
         anchors,
-        RPNHead(plan.channels, anchors.num_anchors_per_location()[0]),
+        single(RPNHead(plan.channels, anchors.num_anchors_per_location()[0])),
         fg_iou_thresh=0.7,
         bg_iou_thresh=0.3,
         batch_size_per_image=plan.anchor_samples,
@@ -71,7 +72,7 @@ def _box_heads(request: Request, pool: nn.Module, iou: float, box_weights: tuple
     return RoIHeads(
         pool,
         TwoMLPHead(plan.channels * _POOLED**2, plan.hidden),
-        predictor(plan.hidden, outputs),
+        single(predictor(plan.hidden, outputs)),
         fg_iou_thresh=iou,
         bg_iou_thresh=iou,
         batch_size_per_image=plan.box_samples,
@@ -88,4 +89,4 @@ def _add_masks(heads: Any, request: Request, levels: list[str]) -> None:
     heads.mask_roi_pool = MultiScaleRoIAlign(levels, plan.mask_pool, sampling_ratio=2)
     heads.mask_head = MaskRCNNHeads(plan.channels, plan.mask_layers, 1)
     width = plan.mask_layers[-1]
-    heads.mask_predictor = MaskRCNNPredictor(width, width, request.num_classes + 1)
+    heads.mask_predictor = single(MaskRCNNPredictor(width, width, request.num_classes + 1))
