@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SIDE = 64
 """Height and width of a scene in pixels."""
 
-COUNTS = {"train": 400, "val": 40, "test": 80}
+COUNTS = {"train": 400, "val": 30, "test": 60}
 """Number of scenes of each split."""
 
 _MOST = 4

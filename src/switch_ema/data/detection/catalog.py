@@ -14,7 +14,7 @@ from switch_ema.data.root import data_root
 from switch_ema.errors import InputError, unknown
 
 DATASETS: Mapping[str, str] = {
-    "digits-canvas": "520 scenes of 1 to 4 handwritten digits, 64x64, grey, with masks; from scikit-learn's digits",
+    "digits-canvas": "490 scenes of 1 to 4 handwritten digits, 64x64, grey, with masks; from scikit-learn's digits",
     "bccd": "blood cells: 364 microscope images, 3 classes, boxes only, from $SEMA_DATA/bccd",
     "coco": "COCO 2017: 123,287 photographs, 80 classes, with masks, from $SEMA_DATA/coco",
     "voc": "Pascal VOC: photographs, 20 classes, from $SEMA_DATA/VOCdevkit/VOC2007, or else VOC2012 beside it",
