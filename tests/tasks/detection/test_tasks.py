@@ -237,6 +237,15 @@ def test_boxes_thinner_than_a_pixel_are_drawn(box: tuple[float, ...]) -> None:
     assert coloured(picture(0, blank, objects(), found(box), ["cell"]).frames, "orange") > 40
 
 
+def test_of_several_detections_at_one_place_the_surest_is_shown() -> None:
+    two = found((10.0, 10.0, 40.0, 40.0), (11.0, 10.0, 40.0, 40.0), (50.0, 10.0, 60.0, 40.0))
+    two |= {"scores": torch.tensor([0.4, 0.6, 0.5]), "labels": torch.tensor([1, 2, 1])}
+    one = {name: values[1:] for name, values in two.items()}
+    blank = torch.zeros(3, 64, 64)
+    shown, alone = (picture(0, blank, objects(), each, ["cat", "dog"]).frames for each in (two, one))
+    assert shown.equal(alone)
+
+
 def found(*boxes: tuple[float, ...]) -> dict[str, Tensor]:
     count = len(boxes)
     labels = torch.ones(count, dtype=torch.int64)

@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn.functional import interpolate
+from torchvision.ops import nms
 from torchvision.utils import draw_segmentation_masks
 
 from switch_ema.bench.exhibit import Picture
@@ -23,6 +24,7 @@ PICTURES = 4
 SURE = 0.3
 """From which score on a detection is shown."""
 
+_SAME_PLACE = 0.5  # intersection over union
 _SIDE = 384  # pixels of the longer side
 _TRUTH, _FOUND = (0, 158, 227), (240, 120, 0)
 _OPACITY = 0.45
@@ -50,7 +52,7 @@ def picture(place: int, image: Tensor, truth: Objects, found: dict[str, Tensor],
         One frame whose longer side is 384 pixels, or, for an image of up to 192, the whole multiple nearest to it.
     """
     height, width = image.shape[1:]
-    sure = found["scores"] >= SURE
+    sure = _surest(found)
     own = torch.from_numpy(truth.boxes)[torch.from_numpy(~truth.crowd)]
     real = [names[label] for label in truth.labels[~truth.crowd]]
     labels, scores = (found["labels"][sure].tolist(), found["scores"][sure].tolist())
@@ -70,9 +72,16 @@ def picture(place: int, image: Tensor, truth: Objects, found: dict[str, Tensor],
     return Picture(
         name=f"scene-{place + 1}",
         title=f"Test image {place + 1}",
-        text=f"Orange: the {what} that were found with a score of {SURE} or more. Blue: the truth.",
+        text=f"Orange: the {what} that were found with a score of {SURE} or more, of several at one place the surest. "
+        "Blue: the truth.",
         frames=canvas.permute(1, 2, 0)[None].contiguous(),
     )
+
+
+def _surest(found: dict[str, Tensor]) -> Tensor:
+    """Return which detections are shown: detectors name several classes for one object, one upon the other."""
+    kept: Tensor = nms(found["boxes"], found["scores"], _SAME_PLACE)
+    return kept[found["scores"][kept] >= SURE]
 
 
 def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
