@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -65,7 +66,8 @@ class Diffusion:
     def sample(self, model: nn.Module, noise: Tensor, at_once: int) -> Tensor:
         """Return what the sampler makes of noise (n, channels, size, size), so many images at once; see `denoise`."""
         generator = torch.Generator().manual_seed(_SAMPLING_SEED)
-        return torch.cat([list(self.denoise(model, part, generator))[-1] for part in noise.split(at_once)])
+        last = (deque(self.denoise(model, part, generator), maxlen=1).pop() for part in noise.split(at_once))
+        return torch.cat(list(last))
 
     def denoise(self, model: nn.Module, noise: Tensor, generator: torch.Generator | None = None) -> Iterator[Tensor]:
         """Yield the images after every step of the sampler; the last ones are the samples.
