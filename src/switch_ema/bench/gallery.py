@@ -113,17 +113,17 @@ def _body(method: str, exhibit: Mapping[str, Any]) -> Html:
             class_="pixels" if exhibit["width"] < _SMALL else None,
         )  # fmt: skip
     if exhibit["kind"] == "passage":
-        spans = (_shaded("span", piece, shade) for piece, shade in exhibit["pieces"])
+        spans = (_shaded(piece, shade) for piece, shade in exhibit["pieces"])
         return tag("p", join(spans), class_="passage")
     most = max((max(row, default=0) for row in exhibit["values"]), default=0) or 1
     rows = [
-        (name, *(Html(_shaded("span", value, value / most)) for value in row))
+        (name, *(_shaded(value, value / most) for value in row))
         for name, row in zip(exhibit["rows"], exhibit["values"], strict=True)
     ]
     return table(f"{exhibit['title']}, {method}", ["", *exhibit["columns"]], rows)
 
 
-def _shaded(name: str, content: object, shade: float) -> Html:
+def _shaded(content: object, shade: float) -> Html:
     shown = round(70 * min(1.0, max(0.0, shade)))
     style = f"background: color-mix(in srgb, var(--accent) {shown}%, transparent)" if shown else None
-    return tag(name, content, style=style)
+    return tag("span", content, style=style)

@@ -15,13 +15,12 @@ from switch_ema.bench.results import Row
 from switch_ema.bench.sam import frozen_statistics
 from switch_ema.bench.seeds import derived_seed
 from switch_ema.bench.stats import budget_points
-from switch_ema.bench.task import Metric, Split
+from switch_ema.bench.task import SPLITS, Metric
 
 if TYPE_CHECKING:
     from switch_ema.bench.train import Run
 
 _BATCHNORM_BATCHES = 64
-_SPLITS: tuple[Split, ...] = ("val", "test")
 
 
 def measure(run: Run, train_loss: float) -> list[Row]:
@@ -82,7 +81,7 @@ def _measured(run: Run, label: str, reestimate: bool) -> list[Row]:
 
 def _evaluated(run: Run, label: str, suffix: str) -> list[Row]:
     rows = []
-    for split in _SPLITS:
+    for split in SPLITS:
         with run.fabric.autocast():
             values = run.task.evaluate(run.module, split, run.fabric.device)
         rows += [

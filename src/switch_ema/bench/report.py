@@ -12,12 +12,11 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from switch_ema.averaging.files import write_atomically
 from switch_ema.bench import sections
 from switch_ema.bench.figures import figure_data
 from switch_ema.bench.gallery import gallery, read_exhibits
 from switch_ema.bench.markup import Html, escape, join, script_json, tag
-from switch_ema.bench.results import read_run
+from switch_ema.bench.results import read_run, write_text
 from switch_ema.bench.stats import Results
 from switch_ema.bench.summary import Summary, summarize
 from switch_ema.bench.widths import read_sweep, show_widths, summarize_widths
@@ -66,7 +65,7 @@ def write_report(directory: Path) -> Path:
     except InputError as error:
         raise InputError(f"{directory}: {error}") from None
     path = directory / "report.html"
-    write_atomically(path, lambda file: file.write(page.encode()))
+    write_text(path, page)
     return path
 
 

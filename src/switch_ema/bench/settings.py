@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from switch_ema.bench.methods import Method, parse_methods
+from switch_ema.bench.methods import Method, parse_methods, slug
 from switch_ema.errors import FieldError, suggestion
 
 _DEFAULT_LR = {
@@ -162,7 +161,7 @@ class Settings(BaseModel):
     def default_out(self) -> Path:
         """Return the folder of this comparison: the same for equal settings, another for others."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        names = (re.sub(r"[^A-Za-z0-9.]+", "-", Path(name).name) for name in (self.task, self.data))
+        names = (slug(Path(name).name) for name in (self.task, self.data))
         return Path("runs") / "-".join([*names, hashlib.sha256(text.encode()).hexdigest()[:8]])
 
 

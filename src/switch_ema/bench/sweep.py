@@ -5,25 +5,21 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
-from switch_ema.averaging.files import write_atomically
 from switch_ema.bench.machine import threads
 from switch_ema.bench.methods import Method
 from switch_ema.bench.plan import Trajectory, plan
 from switch_ema.bench.request import make_task, recorded
-from switch_ema.bench.results import Store, read_run
+from switch_ema.bench.results import Store, read_run, write_text
 from switch_ema.bench.settings import Settings
-from switch_ema.bench.task import Split
+from switch_ema.bench.task import SPLITS, Split
 from switch_ema.bench.widths import KIND, read_sweep, sweep_path
 from switch_ema.errors import InputError
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
-
-_SPLITS: tuple[Split, ...] = ("val", "test")
 
 
 def sweep(folder: Path, widths: Sequence[float], progress: Callable[[str], None]) -> None:
@@ -56,12 +52,8 @@ def _sweep(folder: Path, settings: Settings, widths: Iterable[float], progress: 
             named = {"method": method.label, "lr": trajectory.lr, "seed": trajectory.seed, "sigma_rel": width}
             measured += [{**named, **row} for row in rows]
             lines = "".join(json.dumps(row) + "\n" for row in measured)
-            write_atomically(sweep_path(folder), partial(_write, lines))
+            write_text(sweep_path(folder), lines)
             progress(f"{trajectory.name}, {method.label}: sigma_rel {width:g}")
-
-
-def _write(text: str, file: IO[bytes]) -> None:
-    file.write(text.encode())
 
 
 def _checked(folder: Path) -> Settings:
@@ -103,7 +95,7 @@ def _measured(
         average.copy_to(task.averaged_part(model))
         model = fabric.to_device(model).eval()
         with fabric.autocast():
-            values: dict[Split, dict[str, float]] = {s: task.evaluate(model, s, fabric.device) for s in _SPLITS}
+            values: dict[Split, dict[str, float]] = {s: task.evaluate(model, s, fabric.device) for s in SPLITS}
             final = task.evaluate_final(model, fabric.device) if task.final_metrics else {}
         yield (
             width,
@@ -115,7 +107,7 @@ def _measured(
                         name: _finite(value) for name, value in {**values[split], **final.get(split, {})}.items()
                     },
                 }
-                for split in _SPLITS
+                for split in SPLITS
             ],
         )
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from switch_ema.bench.exhibit import Exhibit
 
 Split = Literal["val", "test"]
+SPLITS: tuple[Split, ...] = ("val", "test")
+"""What is held out."""
 
 
 @dataclass(frozen=True)
