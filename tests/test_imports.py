@@ -14,7 +14,7 @@ import switch_ema
 
 SOURCE = Path(__file__).parents[1] / "src" / "switch_ema"
 ROOT = "switch_ema"
-LEAVES = {"errors", "__version__"}  # may be used by all but the averaging core
+LEAVES = {"errors", "libraries", "__version__"}  # may be used by all but the averaging core
 # what each part may import of the package, beside itself and the leaves
 PUBLIC = {ROOT, *switch_ema.__all__} - {"__version__"}
 MAY_IMPORT = {
@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "integrations": {"averaging"},
     "cli": {"averaging", "analysis", "data", "tasks", "recipes", "bench"},
     "errors": set[str](),
+    "libraries": set[str](),
     "__init__": {"averaging"},
     "__main__": {"cli"},
 }
@@ -37,6 +38,7 @@ MAY_LOAD = {
 STANDARD_LIBRARY_ONLY = {"averaging/decay.py", "averaging/files.py", "averaging/trigger.py"}
 OPTIONAL = {
     *(
+        "curvlinops",
         "diffusers",
         "faster_coco_eval",
         "lightning",

@@ -9,9 +9,9 @@ from typing import Any
 from switch_ema.data.catalog import Source
 from switch_ema.data.pictures import locate_pictures
 from switch_ema.errors import FieldError
+from switch_ema.libraries import require
 from switch_ema.tasks.generation.inception import missing
 from switch_ema.tasks.generation.unets import UNETS, check_size
-from switch_ema.tasks.libraries import require
 from switch_ema.tasks.options import Option, flag, one_of, read_options, share, whole
 
 MODELS: Mapping[str, str] = {name: unet.about for name, unet in UNETS.items()}

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from switch_ema.data.text.catalog import Source, locate
 from switch_ema.errors import FieldError
-from switch_ema.tasks.libraries import require
+from switch_ema.libraries import require
 from switch_ema.tasks.models.names import check_model
 from switch_ema.tasks.options import Option, flag, one_of, read_options, share, whole, words
 

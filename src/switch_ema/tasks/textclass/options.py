@@ -8,7 +8,7 @@ from typing import Any
 
 from switch_ema.data.text.labelled import Source, locate
 from switch_ema.errors import FieldError
-from switch_ema.tasks.libraries import require
+from switch_ema.libraries import require
 from switch_ema.tasks.options import Option, read_options, share, whole, words
 from switch_ema.tasks.textclass.folder import check_folder
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from switch_ema.errors import FieldError, unknown
-from switch_ema.tasks.libraries import require
+from switch_ema.libraries import require
 
 MODELS: Mapping[str, str] = {
     "retinanet": "RetinaNet: one stage, anchors, focal loss",

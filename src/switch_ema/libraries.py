@@ -1,4 +1,4 @@
-"""Libraries that a task cannot do without, looked for before a run and without importing them."""
+"""Libraries that a part cannot do without, looked for before they are needed and without importing them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Measures of any PyTorch model: sharpness, curvature, landscapes, boundaries, calibration, consistency."""
