@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import inspect
 import json
-import logging
 import os
 import shlex
 import sys
-import warnings
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -44,6 +43,7 @@ class Listed(StrEnum):
     data = "data"
     models = "models"
     recipes = "recipes"
+    studies = "studies"
 
 
 def _option(help_text: str, panel: str = "Comparison", *names: str) -> Any:
@@ -152,9 +152,10 @@ def _task_options(arguments: list[str]) -> dict[str, str]:
 
 def _train(settings: Settings, folder: Path, messages: Console, as_json: bool) -> None:
     from switch_ema.bench.compare import compare as run
+    from switch_ema.bench.machine import quiet
     from switch_ema.bench.progress import LiveProgress
 
-    _quiet()
+    quiet()
     first = os.environ.get("LOCAL_RANK", "0") == "0"
     if first:
         messages.print(f"results go to {folder}", highlight=False, soft_wrap=True)
@@ -179,6 +180,54 @@ def _show(folder: Path, as_json: bool) -> None:
     else:
         console = Console()
         print_summary(summary, console if console.is_terminal else Console(width=_LOG_WIDTH), folder / "report.html")
+
+
+def study(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A study; `sema list studies` names them.")],
+    recipe: Annotated[
+        str, _option("Task, recipe or my.yaml to ask it on; default: embedded data, a few minutes.")
+    ] = "",
+    out: Annotated[Path | None, _option("Folder of the study; default: runs/study-NAME, or one per request.")] = None,
+    jobs: Annotated[
+        int | None, _option("Comparisons side by side; default: one for each core for a task's embedded data, else 1.")
+    ] = None,
+    **settings: Any,
+) -> None:
+    """Ask one question of the papers: train, measure, draw, and say in words what came out.
+
+    The same command again continues a broken-off study, or finds nothing to do.
+
+    **Examples**
+
+    `sema study convergence`
+
+    `sema study noisy-labels --seeds 5 --out runs/noisy`
+
+    `sema study switch-interval --recipe b-cifar100-resnet18`
+    """
+    from switch_ema.bench.machine import default_jobs, quiet
+    from switch_ema.bench.studies.run import plan_study, run_study
+
+    if name.startswith("-"):
+        raise InputError(f"name the study before {name}: sema study NAME {name} ...")
+    base, arms = plan_study(name, recipe, settings, _task_options(context.args))
+    from switch_ema.bench.progress import LiveProgress
+    from switch_ema.bench.studies.report import read_findings
+
+    quiet()
+    messages = Console(stderr=True)
+    as_it_comes = not (recipe or context.args or any(value is not None for value in settings.values()))
+    folder = out or Path("runs") / f"study-{name}{'' if as_it_comes else base.default_out().name[-9:]}"
+    messages.print(f"results go to {folder}", highlight=False, soft_wrap=True)
+    command = shlex.join(["sema", *sys.argv[1:]])
+    tell = partial(messages.print, highlight=False, markup=False, soft_wrap=True)
+    page = run_study(name, base, arms, folder, command, tell, lambda: LiveProgress(messages), default_jobs(base, jobs))
+    findings = read_findings(folder)
+    typer.echo("\n".join([*findings.sentences, *findings.notes, f"report: {page}"]))
+
+
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(_with_settings(study))
 
 
 @app.command()
@@ -212,6 +261,7 @@ def sweep(
     **Example**: `sema compare generation --methods baseline,posthoc,power_ema --out runs/x`, then `sema sweep runs/x`
     """
     from switch_ema.bench.kinds import sigma_rel as read_width
+    from switch_ema.bench.machine import quiet
     from switch_ema.bench.sweep import sweep as run
     from switch_ema.bench.widths import width_lines
 
@@ -219,7 +269,7 @@ def sweep(
         widths = [read_width(text) for text in sigma_rel.split(",")]
     except ValueError as error:
         raise InputError(f"--sigma-rel {sigma_rel}: {error}") from None
-    _quiet()
+    quiet()
     run(folder, widths, lambda text: Console(stderr=True).print(text, highlight=False, soft_wrap=True))
     from switch_ema.bench.report import write_report
 
@@ -340,14 +390,6 @@ def _tail(text: str | None) -> tuple[int, int] | Literal["saved"] | None:
     except ValueError:
         raise InputError(f"--tail {text!r} is no pair of counts; write e.g. --tail 100,300, or --tail saved") from None
     return a, b
-
-
-def _quiet() -> None:
-    """Keep the output to what a user asked for: our own words, no notes of libraries to their developers."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    for name in ("lightning", "lightning.fabric", "lightning.pytorch"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.simplefilter("ignore")
 
 
 def main() -> None:

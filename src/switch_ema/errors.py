@@ -26,6 +26,10 @@ class FieldError(InputError):
         self.field = field
         self.problem = problem
 
+    def __reduce__(self) -> tuple[type[FieldError], tuple[str, str]]:
+        """Let it come back whole from another process."""
+        return FieldError, (self.field, self.problem)
+
 
 def unknown(what: str, got: str, known: Iterable[str], *, hint: str = "") -> InputError:
     """Make the error for a name that is not among the known ones.

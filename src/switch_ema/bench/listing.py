@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from switch_ema.bench.kinds import KINDS
 from switch_ema.bench.methods import SAM, Method, Sharpness
 from switch_ema.bench.settings import Settings
+from switch_ema.bench.studies.entries import STUDIES
 from switch_ema.recipes.reader import read_recipe, recipe_names
 from switch_ema.tasks.entries import TASKS
 
@@ -27,6 +28,7 @@ def listing() -> dict[str, list[tuple[str, str]]]:
         "methods": methods,
         "data": _of_tasks({name: entry.data.items() for name, entry in TASKS.items()}),
         "models": _of_tasks({name: entry.models.items() for name, entry in TASKS.items()}),
+        "studies": list(STUDIES.items()),
         "recipes": [(name, read_recipe(name, Settings.model_fields).about) for name in recipe_names()],
     }
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import subprocess
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from switch_ema.bench.settings import Settings
+from switch_ema.errors import FieldError
 from switch_ema.tasks.entries import TASKS
 
 if TYPE_CHECKING:
@@ -27,15 +30,30 @@ def threads(settings: Settings) -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    embedded = settings.task in TASKS and settings.data == TASKS[settings.task].default_data
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    elif embedded and "OMP_NUM_THREADS" not in os.environ:
+    elif is_embedded(settings) and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def is_embedded(settings: Settings) -> bool:
+    """Say whether a task's embedded data are asked for, which are small."""
+    return settings.task in TASKS and settings.data == TASKS[settings.task].default_data
+
+
+def default_jobs(settings: Settings, asked: int | None) -> int:
+    """Return how many comparisons run side by side: as many as asked for, else one for each core if they are small.
+
+    Raises:
+        FieldError: Fewer than one is asked for.
+    """
+    if asked is not None and asked < 1:
+        raise FieldError("jobs", f"{asked}: write at least 1")
+    return asked or ((os.cpu_count() or 1) if is_embedded(settings) and settings.devices == 1 else 1)
 
 
 def environment(fabric: Fabric) -> dict[str, Any]:
@@ -85,3 +103,11 @@ def _commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() or None
+
+
+def quiet() -> None:
+    """Keep the output to what a user asked for: our own words, no notes of libraries to their developers."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    for name in ("lightning", "lightning.fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")

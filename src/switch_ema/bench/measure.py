@@ -48,6 +48,8 @@ def measure(run: Run, train_loss: float) -> list[Row]:
         untouched = averager is None or averager.n_averaged == 0
         if untouched and plain:
             rows += [replace(row, method=label) for row in plain]
+            with evaluation_weights(run.raw_optimizer):
+                run.keeper.keep(run, label, plain)
             run.exhibits[label] = run.exhibits.get(plain[0].method, ())
             continue
         shown = evaluation_weights(run.raw_optimizer) if averager is None else averager.average_parameters()
@@ -60,6 +62,11 @@ def measure(run: Run, train_loss: float) -> list[Row]:
 
 def _measured(run: Run, label: str, reestimate: bool) -> list[Row]:
     rows = _evaluated(run, label, "")
+    if run.task.training_metrics:
+        with run.fabric.autocast():
+            learned = run.task.evaluate_training(run.module, run.fabric.device)
+        rows += [_row(run, label, "train", metric, learned[metric.name]) for metric in run.task.training_metrics]
+    run.keeper.keep(run, label, rows)
     if run.epoch == run.settings.epochs and run.task.final_metrics:
         with run.fabric.autocast():
             final = run.task.evaluate_final(run.module, run.fabric.device)

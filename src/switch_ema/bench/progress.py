@@ -14,6 +14,16 @@ from switch_ema.bench.plan import Trajectory
 from switch_ema.bench.results import Row
 
 
+class Silent:
+    """Tells nobody."""
+
+    def begin(self, plan: Sequence[Trajectory], done: int, epochs: int) -> None:
+        """Show nothing."""
+
+    def epoch(self, trajectory: Trajectory, epoch: int, rows: Sequence[Row]) -> None:
+        """Show nothing."""
+
+
 class LiveProgress:
     """Shows how far a comparison is: a bar where there is a terminal, otherwise a line per trajectory.
 

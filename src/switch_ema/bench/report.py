@@ -6,23 +6,20 @@ import base64
 import gzip
 import json
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
-
-from plotly.offline import get_plotlyjs
 
 from switch_ema.bench import sections
 from switch_ema.bench.figures import figure_data
 from switch_ema.bench.gallery import gallery, read_exhibits
-from switch_ema.bench.markup import Html, escape, join, script_json, tag
+from switch_ema.bench.markup import Html, escape, join, tag
+from switch_ema.bench.page import Part, build_page
 from switch_ema.bench.results import read_run, write_text
 from switch_ema.bench.stats import Results
 from switch_ema.bench.summary import Summary, summarize
 from switch_ema.bench.widths import read_sweep, show_widths, summarize_widths
 from switch_ema.errors import InputError
 
-POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 HOW_TO_READ = """
 ± is the standard deviation over seeds. A difference is the mean over seeds of method minus baseline with the same seed,
 with its 95 % Student t-interval; "better" or "worse" is said only when the interval leaves out zero. One seed gives no
@@ -87,34 +84,16 @@ def build_report(
         InputError: There is no row yet.
     """
     summary, results = summarize(run, rows), Results.from_rows(run, rows)
-    title = sections.question(run)
-    template = files("switch_ema.bench") / "template"
-    css, script = ((template / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     lines = "".join(json.dumps(row) + "\n" for row in rows)
-    packed = base64.b64encode(gzip.compress(lines.encode(), mtime=0)).decode()
-    parts = _sections(run, rows, exhibits, swept, results, summary)
-    links = join(tag("a", name, href=f"#{key}") for key, name, _ in parts)
-    return "\n".join(
-        [
-            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            '<meta name="color-scheme" content="light dark">',
-            tag("title", f"{title} | Switch EMA"),
-            f"<style>\n{css}</style>\n</head>\n<body>",
-            tag("a", "Skip to the result", class_="skip", href="#result"),
-            tag("header", tag("p", "Switch EMA · comparison", class_="eyebrow"), tag("h1", title),
-                tag("p", sections.facts_line(run, results), class_="muted"),
-                tag("nav", links, aria_label="Sections")),
-            "<main>",
-            *(tag("section", tag("h2", name), body, id=key, tabindex=-1) for key, name, body in parts),
-            "</main>",
-            f'<script id="data" type="application/json">{script_json(figure_data(run, results, summary))}</script>',
-            f'<script id="rows" type="text/plain">{packed}</script>',
-            f"<script>{get_plotlyjs()}</script>",
-            f"<script>\n{script}</script>\n</body>\n</html>\n",
-        ]
-    )  # fmt: skip
+    return build_page(
+        eyebrow="comparison",
+        title=sections.question(run),
+        facts=sections.facts_line(run, results),
+        parts=_sections(run, rows, exhibits, swept, results, summary),
+        data=figure_data(run, results, summary),
+        script="report.js",
+        rows=base64.b64encode(gzip.compress(lines.encode(), mtime=0)).decode(),
+    )
 
 
 def _sections(
@@ -124,30 +103,30 @@ def _sections(
     swept: Sequence[Mapping[str, Any]],
     results: Results,
     summary: Summary,
-) -> list[tuple[str, str, Html]]:
+) -> list[Part]:
     """Return key, heading and body of every section that has something to show."""
     answer = join(tag("p", sentence) for sentence in summary.sentences)
     how = tag("details", tag("summary", "How to read these numbers"), tag("p", HOW_TO_READ))
     body = [tag("div", answer, class_="answer"), sections.notes(summary.notes)]
-    parts = [("result", "Result", join([*body, sections.headline(results, summary), how]))]
+    parts = [Part("result", "Result", join([*body, sections.headline(results, summary), how]))]
     if summary.verdicts:
         control = [tag("p", WHY_CONTROL, class_="prose"), sections.controls(summary)]
-        parts.append(("control", "Is it only the learning rate?", join(control)))
+        parts.append(Part("control", "Is it only the learning rate?", join(control)))
     rates = {row.label: row.lr for row in summary.rows}
     if shown := gallery(exhibits, rates):
-        parts.append(("made", "What the methods made", join([tag("p", WHOSE, class_="prose"), shown])))
-    parts.append(("figures", "During training", _figures(results, summary)))
+        parts.append(Part("made", "What the methods made", join([tag("p", WHOSE, class_="prose"), shown])))
+    parts.append(Part("figures", "During training", _figures(results, summary)))
     if summary.own_rates:
         text = "Below each value: the difference to the baseline at the same rate, and its 95 % interval."
         body = [tag("p", text, class_="prose"), sections.equal_rates(results, summary)]
-        parts.append(("rates", "At equal learning rates", join(body)))
-    parts.append(("averages", "Averages and switches", sections.averages(run, results, summary)))
+        parts.append(Part("rates", "At equal learning rates", join(body)))
+    parts.append(Part("averages", "Averages and switches", sections.averages(run, results, summary)))
     if widths := summarize_widths(swept, run, rates):
         body = [tag("p", WHY_WIDTHS, class_="prose"), show_widths(widths, summary)]
-        parts.append(("widths", "Width of the average, chosen after training", join(body)))
+        parts.append(Part("widths", "Width of the average, chosen after training", join(body)))
     if batchnorm := sections.batchnorm(results, summary):
         body = [tag("p", WHY_BATCHNORM, class_="prose"), batchnorm]
-        parts.append(("batchnorm", "BatchNorm statistics", join(body)))
+        parts.append(Part("batchnorm", "BatchNorm statistics", join(body)))
     record = [
         tag("p", tag("code", run["command"]), class_="command"),
         tag("h3", "Settings"),
@@ -158,7 +137,7 @@ def _sections(
         tag("p", tag("a", "Download rows.jsonl", id="download", download="rows.jsonl", class_="button"),
             tag("span", f"{len(rows)} measurements, one a line", class_="muted")),
     ]  # fmt: skip
-    return [*parts, ("record", "Settings and data", join(record))]
+    return [*parts, Part("record", "Settings and data", join(record))]
 
 
 def _figures(results: Results, summary: Summary) -> Html:

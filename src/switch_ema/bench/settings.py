@@ -48,6 +48,9 @@ class Settings(BaseModel):
     methods: str = _field(_COMPARISON, "Methods with options, separated by commas.", "baseline,ema,swa,sema")
     control: bool = _field(_COMPARISON, "Add learning-rate controls for every switching method.", False)
     seeds: int = _field(_COMPARISON, "Number of paired seeds.", 3, ge=1, le=1000)
+    keep_weights: Literal["none", "last", "best", "every"] = _field(
+        _COMPARISON, "Weights of every method to keep: none, last, best (on validation, and last) or every.", "none"
+    )
     eval_every: int = _field(_COMPARISON, "Measure every so many epochs, and after the last.", 1, ge=1)
     epochs: int = _field(_TRAINING, "Epochs.", 30, ge=1)
     batch_size: int = _field(_TRAINING, "Examples per batch, over all devices.", 64, ge=1)

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from switch_ema.errors import InputError
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 Split = Literal["val", "test"]
 SPLITS: tuple[Split, ...] = ("val", "test")
 """What is held out."""
+
+Part = Literal["train", "val", "test"]
+"""What a data set is divided into."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class Task(Protocol):
         model: Name of the network, such as ``small-resnet``.
         metrics: What `evaluate` returns; the first one is the headline.
         final_metrics: What `evaluate_final` returns.
+        training_metrics: What `evaluate_training` returns.
         num_train: Number of training examples.
     """
 
@@ -60,6 +66,7 @@ class Task(Protocol):
     model: str
     metrics: tuple[Metric, ...]
     final_metrics: tuple[Metric, ...] = ()
+    training_metrics: tuple[Metric, ...] = ()
     num_train: int
 
     @abstractmethod
@@ -97,6 +104,20 @@ class Task(Protocol):
     def evaluate_final(self, model: nn.Module, device: torch.device) -> dict[Split, dict[str, float]]:
         """Measure what is too costly for every epoch, such as a linear probe, once after the last one."""
         return {}
+
+    def evaluate_training(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """Measure every one of `training_metrics` on the training examples, as often as `evaluate` is called."""
+        return {}
+
+    def fixed_batches(self, part: Part, device: torch.device) -> Iterator[Any]:
+        """Yield a part of the data in its own order, not augmented, in batches that `loss` takes.
+
+        Where the problem has inputs and targets they are pairs of these. Analyses of a trained model need them.
+
+        Raises:
+            InputError: The task has no such batches.
+        """
+        raise InputError(f"task {self.name} has no batches that stay the same, so its models cannot be analysed")
 
     def exhibits(self, model: nn.Module, device: torch.device) -> Sequence[Exhibit]:
         """Return what the report shows of a trained model, such as samples; for every method from the same input.

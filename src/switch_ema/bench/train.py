@@ -19,6 +19,7 @@ from switch_ema.averaging.files import write_atomically
 from switch_ema.averaging.group import AveragerGroup
 from switch_ema.bench.exhibit import Exhibit
 from switch_ema.bench.gallery import keep_exhibits
+from switch_ema.bench.kept import Keeper
 from switch_ema.bench.measure import measure
 from switch_ema.bench.optim import build_optimizer
 from switch_ema.bench.plan import Trajectory
@@ -62,6 +63,7 @@ class Run:
         self.steps_per_epoch = steps_per_epoch
         self.epoch = 0
         self.seconds = 0.0
+        self.keeper = Keeper(folder, settings.keep_weights)
         self.exhibits: dict[str, Sequence[Exhibit]] = {}
         torch.manual_seed(derived_seed(trajectory.seed, "weights"))
         self.module = task.build_model()
@@ -155,6 +157,7 @@ class Run:
             "seconds": self.seconds,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "best": self.keeper.best,
             "precision": self.fabric.strategy.precision.state_dict(),
             "averagers": {label: a.state_dict() for label, a in self.averagers.items() if a is not None},
         }
@@ -164,6 +167,7 @@ class Run:
         self.epoch, self.seconds = state["epoch"], state["seconds"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.keeper.best = state["best"]
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         for label, averager in self.averagers.items():
             if averager is not None:

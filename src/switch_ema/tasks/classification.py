@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from switch_ema.bench.task import WHOLE, Metric, Shard, Split, Task
+from switch_ema.bench.task import WHOLE, Metric, Part, Shard, Split, Task
 from switch_ema.data.splits import noisy_labels
 from switch_ema.tasks.augment.base import cut
 from switch_ema.tasks.augment.mixing import soft_targets
@@ -69,8 +69,10 @@ class Classification(Task):
             found.train.labels, kind, rate, self._num_classes, seed,
             file=chosen.label_file or "", rows=found.train.rows, source_labels=found.source_labels,
         )  # fmt: skip
-        labels = {"train": noisy, "val": found.val.labels, "test": found.test.labels}
+        labels = {"train": noisy, "val": found.val.labels, "test": found.test.labels, "true": found.train.labels}
         self._labels = {split: torch.from_numpy(values) for split, values in labels.items()}
+        if chosen.memorisation:
+            self.training_metrics = (Metric("clean_accuracy", True), Metric("memorised", False))
         self._batches = found.batches(augmentation(chosen, found.size, found.mean, found.std))
         self._shape = len(found.mean), found.size
         self._mixing = mixing(chosen)
@@ -147,6 +149,37 @@ class Classification(Task):
             sums.append(torch.stack([count, right, cross_entropy(logits, truth, reduction="sum")]))
         count, right, loss = torch.stack(sums).cpu().double().sum(0).tolist()  # the only wait for the device
         return {"accuracy": right / count, "loss": loss / count}
+
+    @torch.no_grad()
+    def evaluate_training(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """Measure what has been learned of right and of wrong training labels.
+
+        Args:
+            model: The network, which the caller has put in evaluation mode.
+            device: Where the network is.
+
+        Returns:
+            ``clean_accuracy``: the share predicted of the training labels that are right; ``memorised``: the share
+            predicted of those that are wrong; nan where there are none.
+        """
+        if not self.training_metrics:
+            return {}
+        given, true = self._labels_on(device, "train"), self._labels_on(device, "true")
+        found = [
+            torch.stack([model(images).argmax(1) == given[index], true[index] == given[index]])
+            for images, index in self._batches.held_out("train", _EVALUATION_BATCH, device)
+        ]
+        learned, is_clean = torch.cat(found, 1).cpu()
+        return {
+            "clean_accuracy": float(learned[is_clean].double().mean()),
+            "memorised": float(learned[~is_clean].double().mean()),
+        }
+
+    def fixed_batches(self, part: Part, device: torch.device) -> Iterator[Batch]:
+        """Yield a part of the data in its own order, not augmented; training labels as they are trained on."""
+        labels = self._labels_on(device, part)
+        for images, index in self._batches.held_out(part, _EVALUATION_BATCH, device):
+            yield images, labels[index]
 
     def _labels_on(self, device: torch.device, split: str) -> Tensor:
         self._labels[split] = self._labels[split].to(device)

@@ -10,7 +10,7 @@ from switch_ema.data.catalog import Source, locate
 from switch_ema.data.labelfile import parse
 from switch_ema.errors import FieldError
 from switch_ema.tasks.image_options import ImageChosen, check_images, image_options
-from switch_ema.tasks.options import Option, nonnegative, one_of, read_options, share, whole, words
+from switch_ema.tasks.options import Option, flag, nonnegative, one_of, read_options, share, whole, words
 
 AUGMENTS = ("auto", "none", "crop-flip", "resized-crop")
 
@@ -18,6 +18,7 @@ OPTIONS: Mapping[str, Option] = {
     "label_noise": Option("share of the training labels to make wrong, 0 to 1", share),
     "noise_kind": Option("symmetric (any other class) or pair-flip (the next class)", one_of("symmetric", "pair-flip")),
     "label_file": Option("training labels that people gave, as FILE:COLUMN, such as CIFAR-N's", words),
+    "memorisation": Option("measure how many of the wrong training labels have been learned by heart", flag),
     "train_size": Option("number of training images, a stratified subset", whole),
     **image_options(AUGMENTS, auto="crop-flip", padding="an eighth of the side", crop_scale=0.08),
     "mixup": Option("alpha of mixup; 0 for none", nonnegative),
@@ -35,6 +36,7 @@ class Chosen(ImageChosen):
     label_noise: float = 0.0
     noise_kind: str = "symmetric"
     label_file: str | None = None
+    memorisation: bool = False
     train_size: int | None = None
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -67,5 +69,7 @@ def check(data: str, model: str, options: Mapping[str, Any]) -> Source:
         parse(values["label_file"])
         if values.get("label_noise"):
             raise FieldError("label_noise", f"{values['label_noise']:g}: --label-file brings its own; leave one out")
+    if values.get("memorisation") and not (values.get("label_file") or values.get("label_noise")):
+        raise FieldError("memorisation", "needs wrong labels; add e.g. --label-noise 0.4")
     check_images(values)
     return locate(data)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import huber_loss, l1_loss, mse_loss
 
-from switch_ema.bench.task import WHOLE, Shard, Split, Task
+from switch_ema.bench.task import WHOLE, Part, Shard, Split, Task
 from switch_ema.tasks import regression_metrics
 from switch_ema.tasks.models import build_model
 from switch_ema.tasks.models.names import check_model
@@ -82,7 +82,7 @@ class Regression(Task):
         self._spread = std or 1.0
         self._center, self._scale = (mean, self._spread) if chosen.scale_target else (0.0, 1.0)
         self._truth = {split: targets[split] for split in ("val", "test")}
-        self._wanted = self._on_the_networks_scale(targets["train"])
+        self._wanted = {part: self._on_the_networks_scale(values) for part, values in targets.items()}
 
     def build_model(self) -> nn.Module:
         """Make a new network; its weights come from torch's global random generator."""
@@ -112,8 +112,8 @@ class Regression(Task):
             InputError: The batch is larger than the training set, or its processes cannot share it equally.
         """
         batches = self._batches.epoch(batch_size, seed, device, shard)
-        self._wanted = self._wanted.to(device)
-        return ((inputs, self._wanted[numbers]) for inputs, numbers, _ in batches)
+        wanted = self._wanted_on(device, "train")
+        return ((inputs, wanted[numbers]) for inputs, numbers, _ in batches)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the mean loss of a batch, on the network's scale."""
@@ -141,6 +141,16 @@ class Regression(Task):
         outputs = torch.cat(said).cpu().double()  # the only wait for the device
         truth = torch.cat([self._truth[split][p if isinstance(p, slice) else p.cpu()] for p in places])
         return regression_metrics.measure(self._predictions(outputs), truth, self._period, self._spread)
+
+    def fixed_batches(self, part: Part, device: torch.device) -> Iterator[Batch]:
+        """Yield a part of the data in its own order, not augmented, with targets on the network's scale."""
+        wanted = self._wanted_on(device, part)
+        for inputs, place in self._batches.held_out(part, _EVALUATION_BATCH, device):
+            yield inputs, wanted[place]
+
+    def _wanted_on(self, device: torch.device, part: Part) -> Tensor:
+        self._wanted[part] = self._wanted[part].to(device)
+        return self._wanted[part]
 
     def _on_the_networks_scale(self, targets: Tensor) -> Tensor:
         if self._period is None:

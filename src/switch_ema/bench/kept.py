@@ -1,0 +1,129 @@
+"""The weights of every method that a comparison keeps for later analyses: one safetensors file for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from switch_ema.averaging.files import write_atomically
+from switch_ema.bench.methods import slug
+from switch_ema.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from switch_ema.bench.results import Row
+    from switch_ema.bench.train import Run
+
+LAST, BEST, LOWEST_LOSS = "last", "best", "lowest-loss"
+_FOLDER = "weights"
+
+
+class Keeper:
+    """Writes the weights that the methods of a training run are measured with.
+
+    Args:
+        folder: The run folder.
+        which: ``none``; ``last``, after the last epoch; ``best``, also at the best value of the headline metric and at
+            the lowest loss on validation; ``every``, also at every epoch that is measured.
+    """
+
+    def __init__(self, folder: Path, which: str) -> None:
+        self._folder = folder / _FOLDER
+        self._which = which
+        self.best: dict[str, float] = {}
+        """Best value so far, by criterion and method; lower is better."""
+
+    def keep(self, run: Run, label: str, rows: Sequence[Row]) -> None:
+        """Keep the weights that the model holds now, if they are wanted.
+
+        Args:
+            run: The training run, its model holding the weights of a method.
+            label: The method.
+            rows: What was measured with these weights.
+        """
+        if self._which == "none":
+            return
+        names = [LAST] if run.epoch == run.settings.epochs else []
+        if self._which != LAST:
+            names += self._improved(label, rows)
+        if self._which == "every":
+            names.append(epoch_name(run.epoch))
+        if not names or not run.fabric.is_global_zero:
+            return
+        from safetensors.torch import save
+
+        state = {name: tensor.detach().cpu().clone() for name, tensor in run.module.state_dict().items()}
+        data = save(state, metadata={"method": label, "epoch": str(run.epoch)})
+        folder = self._folder / run.trajectory.name / slug(label)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            write_atomically(folder / f"{name}.safetensors", lambda file: file.write(data))
+
+    def _improved(self, label: str, rows: Sequence[Row]) -> Iterator[str]:
+        """Yield the criteria by which these weights are the best so far; of equals the earliest stays."""
+        found = {row.metric: row for row in reversed(rows) if row.split == "val" and row.value is not None}
+        headline = next((row for row in rows if row.split == "val"), None)
+        for criterion, row in ((BEST, headline), (LOWEST_LOSS, found.get("loss"))):
+            if row is None or row.value is None or row.value != row.value:
+                continue
+            value = -row.value if row.higher_is_better else row.value
+            key = f"{criterion}/{label}"
+            if value < self.best.get(key, float("inf")):
+                self.best[key] = value
+                yield criterion
+
+
+def epoch_name(epoch: int) -> str:
+    """Return the name under which the weights of an epoch are kept."""
+    return f"epoch-{epoch:05d}"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Weights of one method that a comparison has kept.
+
+    Attributes:
+        method: Label of the method.
+        lr: Nominal peak learning rate of its training run.
+        seed: Seed of its training run.
+        which: ``last``, ``best``, ``lowest-loss`` or ``epoch-00012``.
+        path: The file.
+    """
+
+    method: str
+    lr: float
+    seed: int
+    which: str
+    path: Path
+
+    def state(self) -> dict[str, Tensor]:
+        """Return parameters and buffers by name.
+
+        Raises:
+            InputError: The file is damaged.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(self.path)
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{self.path} cannot be read ({error}); delete its run folder and train again") from None
+
+
+def kept_weights(folder: Path, run: Mapping[str, Any]) -> list[Kept]:
+    """List what a comparison has kept, in the order of its trajectories and methods.
+
+    Args:
+        folder: The run folder.
+        run: Content of its ``run.json``.
+    """
+    return [
+        Kept(label, float(trajectory["lr"]), trajectory["seed"], path.stem, path)
+        for trajectory in run["trajectories"]
+        for label in trajectory["riders"]
+        for path in sorted((folder / _FOLDER / trajectory["name"] / slug(label)).glob("*.safetensors"))
+    ]

@@ -1,0 +1,221 @@
+"""A study from start to end: its comparisons, what is measured beside them, its page. A broken-off one continues."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from switch_ema.bench.compare import Progress, compare, prepare
+from switch_ema.bench.machine import quiet, threads
+from switch_ema.bench.progress import Silent
+from switch_ema.bench.request import as_asked, request
+from switch_ema.bench.results import Row, Store, read_run, write_json, write_text
+from switch_ema.bench.settings import Settings
+from switch_ema.bench.stats import Results
+from switch_ema.bench.studies.entries import find_study
+from switch_ema.bench.studies.study import Arm, Measured, Reading, Study
+from switch_ema.errors import FieldError, InputError
+
+FILE = "study.json"
+_MEASURED = "measured.json"
+
+
+def plan_study(
+    name: str, recipe: str, given: Mapping[str, Any], options: Mapping[str, Any]
+) -> tuple[Settings, list[Arm]]:
+    """Make the comparisons of a study.
+
+    Args:
+        name: Name of the study.
+        recipe: The task or recipe to ask it on; empty for the study's own, of CPU size.
+        given: Settings that were asked for, as texts; None stands for "not given".
+        options: Options of the task that were asked for.
+
+    Returns:
+        The settings that all comparisons vary, and the comparisons.
+
+    Raises:
+        InputError: A name or value is wrong, or the study sets it itself.
+    """
+    study = find_study(name)
+    asked = {key: value for key, value in given.items() if value is not None}
+    own = (study.given, study.options) if not recipe else ({}, {})
+    base = request(recipe or study.task, {**own[0], **asked}, {**own[1], **options})
+    arms = list(study.arms(base))
+    trained = [arm.settings for arm in arms if arm.settings]
+    for field in asked:
+        if trained and all(getattr(each, field) != getattr(base, field) for each in trained):
+            raise FieldError(field, f"{asked[field]}: study {name} sets it itself; leave it out")
+    return base, arms
+
+
+def run_study(
+    name: str,
+    base: Settings,
+    arms: Sequence[Arm],
+    out: Path,
+    command: str,
+    tell: Callable[[str], None],
+    progress: Callable[[], AbstractContextManager[Progress]],
+    jobs: int = 1,
+) -> Path:
+    """Run a study, or what is left of it.
+
+    Args:
+        name: Name of the study.
+        base: The settings that its comparisons vary.
+        arms: Its comparisons.
+        out: The folder of the study.
+        command: The command line, for the record.
+        tell: Is told what begins.
+        progress: Makes one that is told how a comparison goes on, where they run one after the other.
+        jobs: Comparisons that run side by side, each in a process of its own.
+
+    Returns:
+        The report page.
+
+    Raises:
+        InputError: The folder holds something else, or the data turn out to be wrong.
+    """
+    from switch_ema.bench.studies.report import write_study
+
+    _check_folder(out, name, base)
+    for arm in arms:
+        if arm.settings:
+            prepare(arm.settings, _folder(out, arm))
+    with Store(out).locked():
+        if not (out / FILE).exists():
+            _begin(out, name, base, arms, command)
+        if jobs > 1:
+            _side_by_side(name, arms, out, command, tell, jobs)
+        else:
+            for number, arm in enumerate(arms, start=1):
+                tell(f"[{number}/{len(arms)}] {arm.title}")
+                with progress() as told:
+                    _run_arm(name, arm, out, command, told)
+        return write_study(out)
+
+
+def _begin(out: Path, name: str, base: Settings, arms: Sequence[Arm], command: str) -> None:
+    record = {
+        "format": 1,
+        "study": name,
+        "command": command,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "asked": as_asked(base),
+        "arms": [{"name": arm.name, "title": arm.title} for arm in arms],
+    }
+    write_json(out / FILE, record)
+
+
+def _side_by_side(
+    name: str, arms: Sequence[Arm], out: Path, command: str, tell: Callable[[str], None], jobs: int
+) -> None:
+    """Run arms in processes of their own; after an error the others end what they have begun."""
+    started = time.monotonic()
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:  # torch's threads do not survive a fork
+        running = {pool.submit(_run_arm, name, arm, out, command, Silent()): arm for arm in arms}
+        try:
+            for number, done in enumerate(as_completed(running), start=1):
+                done.result()
+                tell(f"[{number}/{len(arms)}] {running[done].title} ({time.monotonic() - started:.0f} s)")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _run_arm(name: str, arm: Arm, out: Path, command: str, progress: Progress) -> None:
+    """Train and measure what is left of an arm."""
+    folder = _folder(out, arm)
+    if arm.settings and not prepare(arm.settings, folder):
+        quiet()
+        compare(arm.settings, folder, command, progress)
+    study = find_study(name)
+    if study.measure and not (folder / _MEASURED).exists():
+        _measure(study, arm, folder)
+
+
+def _folder(out: Path, arm: Arm) -> Path:
+    return out / "arms" / arm.name
+
+
+def _check_folder(out: Path, name: str, base: Settings) -> None:
+    if not out.exists() or all(path.name.startswith(".") for path in out.iterdir()):
+        return
+    there = read_study(out)
+    if there["study"] != name:
+        raise InputError(f"--out {out} holds the study {there['study']}; choose another --out")
+    asked = json.loads(json.dumps(as_asked(base)))
+    for key in sorted(set(asked) | set(there["asked"])):
+        if asked.get(key) != there["asked"].get(key):
+            difference = f"{key.replace('_', '-')}: {there['asked'].get(key)!r} there, {asked.get(key)!r} asked"
+            raise InputError(f"--out {out} holds another study ({difference}); choose another --out")
+
+
+def _measure(study: Study, arm: Arm, folder: Path) -> None:
+    if study.measure is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    if arm.settings is None:
+        measured = study.measure(arm, None)
+    else:
+        from switch_ema.bench.studies.trained import Trained
+
+        with threads(arm.settings):
+            measured = study.measure(arm, Trained(folder, arm.settings))
+    write_text(folder / _MEASURED, _packed(measured))
+
+
+def _packed(measured: Measured) -> str:
+    rows: Sequence[Row] = measured.rows
+    head = json.dumps({"format": 1, "sheets": measured.sheets})
+    return head + "\n" + "".join(row.line() for row in rows)
+
+
+def read_study(out: Path) -> dict[str, Any]:
+    """Return the record of a study.
+
+    Raises:
+        InputError: The folder holds none.
+    """
+    try:
+        record: dict[str, Any] = json.loads((out / FILE).read_text(encoding="utf-8"))
+        find_study(record["study"])
+        return record
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{out} is not the folder of a study; name the folder that 'sema study --out' wrote") from None
+
+
+def read_arms(out: Path) -> list[Reading]:
+    """Return the arms of a study with what was measured.
+
+    Args:
+        out: The folder of the study.
+
+    Raises:
+        InputError: A file is damaged or missing.
+    """
+    return [_read_arm(out / "arms" / arm["name"], arm) for arm in read_study(out)["arms"]]
+
+
+def _read_arm(folder: Path, arm: Mapping[str, str]) -> Reading:
+    sheets: Mapping[str, Any] = {}
+    measured: list[Mapping[str, Any]] = []
+    path = folder / _MEASURED
+    if path.exists():
+        try:
+            head, *lines = path.read_text(encoding="utf-8").splitlines()
+            sheets, measured = json.loads(head)["sheets"], [json.loads(line) for line in lines]
+        except (ValueError, KeyError):
+            raise InputError(f"{path} is damaged; delete it and give the command again") from None
+    if not (folder / "run.json").exists():
+        return Reading(arm["name"], arm["title"], {}, None, measured, sheets)
+    run, rows = read_run(folder)
+    return Reading(arm["name"], arm["title"], run, Results.from_rows(run, [*rows, *measured]), measured, sheets)
