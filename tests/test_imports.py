@@ -35,7 +35,7 @@ MAY_LOAD = {
     "averaging/fused.py": {"triton"},
     "averaging/safefile.py": {"safetensors"},
 }  # optional libraries, inside functions
-STANDARD_LIBRARY_ONLY = {"averaging/decay.py", "averaging/files.py", "averaging/trigger.py"}
+STANDARD_LIBRARY_ONLY = {"averaging/advice.py", "averaging/decay.py", "averaging/files.py", "averaging/trigger.py"}
 OPTIONAL = {
     *(
         "curvlinops",

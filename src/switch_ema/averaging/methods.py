@@ -6,6 +6,7 @@ from typing import Literal, Unpack
 
 from torch import nn
 
+from switch_ema.averaging.advice import chosen_decay, chosen_switch
 from switch_ema.averaging.averager import Averager
 from switch_ema.averaging.decay import Constant, DecayRule, PowerFunction, Uniform, check_decay, parse_decay
 from switch_ema.averaging.fold import Decayed, Window
@@ -20,6 +21,8 @@ def EMA(
     update_every: int | str | Every = 1,
     update_after_step: int = 0,
     steps_per_epoch: int | None = None,
+    epochs: float | None = None,
+    schedule: str = "cosine",
     **options: Unpack[AverageOptions],
 ) -> Averager:
     """Exponential moving average of the weights; training is not touched.
@@ -29,11 +32,14 @@ def EMA(
     Args:
         model: The model that is trained.
         decay: Share of the old average kept per step, in [0, 1]; or a string such as `"window 1 epoch"`,
-            `"half-life 500 steps"`, `"warmup 0.999"`; or a decay rule.
+            `"half-life 500 steps"`, `"warmup 0.999"`; or a decay rule; or `"auto"`, which suits the length of training
+            (see `switch_ema.averaging.advice.advise_ema`).
         update_every: Steps between updates, or a trigger in steps; the decay is adjusted (`decay ** k` for k steps), so
             the average stays the same but for what it does not see.
         update_after_step: Averaging begins after this many steps, from the weights of that moment.
-        steps_per_epoch: Optimizer steps in an epoch; needed where `decay` speaks of epochs.
+        steps_per_epoch: Optimizer steps in an epoch; needed where `decay` speaks of epochs, or is `"auto"`.
+        epochs: Length of training; needed for `"auto"`.
+        schedule: How the learning rate runs, for `"auto"`: cosine, step, onecycle, wsd or constant.
         options: `use_buffers`, `parameters`, `dtype`, `device`, `skip_nonfinite`: see `AverageOptions`.
 
     Returns:
@@ -56,7 +62,7 @@ def EMA(
         Morales-Brotons, Vogels, Hendrikx, "Exponential Moving Average of Weights in Deep Learning: Dynamics and
         Benefits", arXiv 2411.18704, 2024.
     """
-    rule = parse_decay(decay, steps_per_epoch)
+    rule = parse_decay(chosen_decay(decay, steps_per_epoch, epochs, schedule), steps_per_epoch)
     update = _in_steps(update_every, update_after_step)
     return Averager(model, Decayed(rule, per_unit=True), update, steps_per_epoch=steps_per_epoch, **options)
 
@@ -70,6 +76,8 @@ def SwitchEMA(
     update_after_step: int = 0,
     optimizer_state: Literal["keep", "reset"] = "keep",
     steps_per_epoch: int | None = None,
+    epochs: float | None = None,
+    schedule: str = "cosine",
     **options: Unpack[AverageOptions],
 ) -> Averager:
     """Exponential moving average that is copied back into the model at intervals; training goes on from there.
@@ -81,14 +89,17 @@ def SwitchEMA(
 
     Args:
         model: The model that is trained.
-        decay: Share of the old average kept per step, as for `EMA`.
+        decay: Share of the old average kept per step, as for `EMA`; `"auto"` goes by the interval
+            (see `switch_ema.averaging.advice.advise_switch`).
         switch_every: When to switch: a number of steps, `"1 epoch"`, `"0.5 epoch"`, `"1 epoch after 5 until 90"`, or
-            an `Every`. Epochs are counted by `end_epoch()`.
+            an `Every`, or `"auto"`. Epochs are counted by `end_epoch()`.
         update_every: As for `EMA`.
         update_after_step: As for `EMA`.
         optimizer_state: At a switch, `"keep"` the optimizer's momenta (as in the paper) or `"reset"` them.
         steps_per_epoch: Optimizer steps in an epoch; needed where `decay` speaks of epochs or a switch
             falls inside one.
+        epochs: Length of training; needed for `"auto"`.
+        schedule: How the learning rate runs, for `"auto"`, as for `EMA`.
         options: As for `EMA`. Buffers are switched with the weights.
 
     Returns:
@@ -105,6 +116,7 @@ def SwitchEMA(
     References:
         Li et al., "Switch EMA: A Free Lunch for Better Flatness and Sharpness", arXiv 2402.09240, 2024.
     """
+    decay, switch_every = chosen_switch(decay, switch_every, steps_per_epoch, epochs, schedule)
     rule = parse_decay(decay, steps_per_epoch)
     return Averager(
         model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,8 @@ class Keeper:
         from safetensors.torch import save
 
         state = {name: tensor.detach().cpu().clone() for name, tensor in run.module.state_dict().items()}
-        data = save(state, metadata={"method": label, "epoch": str(run.epoch)})
+        about = json.dumps({"method": label, "epoch": run.epoch})  # one entry: the order of several is not fixed
+        data = save(state, metadata={"switch_ema": about})
         folder = self._folder / run.trajectory.name / slug(label)
         folder.mkdir(parents=True, exist_ok=True)
         for name in names:

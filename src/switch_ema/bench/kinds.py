@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from switch_ema.averaging.advice import AUTO
 from switch_ema.averaging.decay import PowerFunction, check_decay, gamma_from_sigma_rel, parse_decay
 from switch_ema.averaging.trigger import Every
 from switch_ema.tasks.options import flag, one_of, whole
@@ -14,13 +15,18 @@ _ANY_STEPS = 1_000_000  # stands for the steps of an epoch while a decay is only
 
 
 def _decay(text: str) -> str:
-    parse_decay(text, steps_per_epoch=_ANY_STEPS)
+    if text != AUTO:
+        parse_decay(text, steps_per_epoch=_ANY_STEPS)
     return text
 
 
 def _trigger(text: str) -> str:
     Every.of(text)
     return text
+
+
+def _switch(text: str) -> str:
+    return text if text == AUTO else _trigger(text)
 
 
 def _share(text: str) -> float:
@@ -76,7 +82,7 @@ KINDS: dict[str, Kind] = {
     "sema": Kind(
         "exponential moving average, copied back into the model (Switch EMA)",
         "SwitchEMA",
-        {**_AVERAGED, "switch_every": _trigger, "optimizer_state": one_of("keep", "reset")},
+        {**_AVERAGED, "switch_every": _switch, "optimizer_state": one_of("keep", "reset")},
         {"decay": "window 1 epoch", "switch_every": "1 epoch"},
         switches=True,
     ),

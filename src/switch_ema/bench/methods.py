@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from switch_ema.averaging.advice import AUTO, advise_switch
 from switch_ema.averaging.trigger import Every
 from switch_ema.bench.kinds import KINDS
 from switch_ema.errors import InputError, unknown
@@ -54,6 +55,7 @@ class Method:
         sam: How its training seeks flat minima, if it does; the methods that average ride on such training too.
         lr_scale: Factor on the learning rate.
         control_for: Labels of the switching methods whose learning-rate cut it imitates.
+        schedule: How the learning rate runs, for options that are ``auto``.
     """
 
     kind: str
@@ -61,6 +63,7 @@ class Method:
     sam: Sharpness | None = None
     lr_scale: float = 1.0
     control_for: tuple[str, ...] = ()
+    schedule: str = field(default="cosine", compare=False)
 
     @property
     def label(self) -> str:
@@ -117,7 +120,7 @@ class Method:
             return None
         arguments = {name: kind.options[name](text) for name, text in self.texts(epochs).items()}
         if self.kind in ("ema", "sema"):
-            arguments["steps_per_epoch"] = steps_per_epoch
+            arguments |= {"steps_per_epoch": steps_per_epoch, "epochs": epochs, "schedule": self.schedule}
         try:
             if self.kind == "posthoc":
                 from switch_ema.bench.posthoc import PostHocRider
@@ -143,6 +146,8 @@ class Method:
         if not self.switches:
             return None
         texts = self.texts(epochs)
+        if texts.get("switch_every") == AUTO:
+            return advise_switch(steps_per_epoch, epochs, self.schedule).switch_every
         every = Every.of(texts.get("switch_every", texts.get("k", "1")))
         return max(1, int(every.n * (steps_per_epoch if every.unit == "epoch" else 1)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -159,7 +160,7 @@ class Settings(BaseModel):
         Raises:
             InputError: If one is unknown or malformed.
         """
-        return parse_methods(self.methods)
+        return [replace(method, schedule=self.schedule) for method in parse_methods(self.methods)]
 
     def default_out(self) -> Path:
         """Return the folder of this comparison: the same for equal settings, another for others."""

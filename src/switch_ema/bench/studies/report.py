@@ -10,12 +10,13 @@ from typing import Any
 from switch_ema.bench import sections
 from switch_ema.bench.markup import Html, join, table, tag
 from switch_ema.bench.methods import slug
-from switch_ema.bench.page import Part, build_page
+from switch_ema.bench.page import Part, build_page, figure, plot_data
 from switch_ema.bench.plots import Plot
 from switch_ema.bench.results import write_text
 from switch_ema.bench.studies.entries import find_study
 from switch_ema.bench.studies.run import read_arms, read_study
 from switch_ema.bench.studies.study import Findings, Panel, Reading, Study
+from switch_ema.bench.studies.text import as_markdown
 from switch_ema.bench.wording import count
 from switch_ema.recipes.reader import EVIDENCE
 
@@ -35,7 +36,7 @@ def read_findings(out: Path) -> Findings:
 
 
 def write_study(out: Path) -> Path:
-    """Write ``report.html`` of a study, atomically, and return its path.
+    """Write ``report.html`` of a study, and the same as text, ``findings.md``; return the path of the first.
 
     Args:
         out: The folder of the study.
@@ -45,8 +46,10 @@ def write_study(out: Path) -> Path:
     """
     record, arms = read_study(out), read_arms(out)
     study = find_study(record["study"])
+    findings = _with_caveats(study.findings(arms), arms)
     path = out / "report.html"
-    write_text(path, _page(record, study, arms, _with_caveats(study.findings(arms), arms)))
+    write_text(out / "findings.md", as_markdown(record, study, arms, findings))
+    write_text(path, _page(record, study, arms, findings))
     return path
 
 
@@ -83,7 +86,7 @@ def _page(record: dict[str, Any], study: Study, arms: Sequence[Reading], finding
         title=study.question,
         facts=" · ".join(map(str, facts)) if any(arm.run for arm in arms) else "simulated, nothing trained",
         parts=parts,
-        data={"plots": [{"traces": plot.traces, "layout": plot.layout} for plot in plots]},
+        data=plot_data(plots),
         script="study.js",
     )
 
@@ -93,21 +96,11 @@ def _panel(panel: Panel, plots: list[Plot]) -> Html:
     if panel.text:
         body.append(tag("p", panel.text, class_="prose"))
     for plot in panel.plots:
-        body.append(_figure(plot, len(plots)))
+        body.append(figure(plot, len(plots)))
         plots.append(plot)
     if panel.table:
         body.append(table(panel.title, *panel.table))
     return join(body)
-
-
-def _figure(plot: Plot, number: int) -> Html:
-    return tag(
-        "figure",
-        tag("figcaption", tag("h3", plot.title)),
-        tag("div", id=f"plot-{number}", class_="plot", style=f"height: {plot.height}px", role="img",
-            aria_label=f"{plot.title}; the same numbers are in the table below"),
-        tag("details", tag("summary", "The same as a table"), table(plot.title, plot.head, plot.rows)),
-    )  # fmt: skip
 
 
 def _claims(study: Study) -> Html:
