@@ -33,6 +33,7 @@ app = typer.Typer(
 _INTERRUPTED = 130
 _LOG_WIDTH = 120
 _WEIGHTS, _FILES = "Weights of the files", "Files"
+_MODEL, _HOW = "Model and data", "Measures"
 
 
 class Listed(StrEnum):
@@ -213,7 +214,6 @@ def study(
         raise InputError(f"name the study before {name}: sema study NAME {name} ...")
     base, arms = plan_study(name, recipe, settings, _task_options(context.args))
     from switch_ema.bench.progress import LiveProgress
-    from switch_ema.bench.studies.report import read_findings
 
     quiet()
     messages = Console(stderr=True)
@@ -223,6 +223,12 @@ def study(
     command = shlex.join(["sema", *sys.argv[1:]])
     tell = partial(messages.print, highlight=False, markup=False, soft_wrap=True)
     page = run_study(name, base, arms, folder, command, tell, lambda: LiveProgress(messages), default_jobs(base, jobs))
+    _tell_findings(folder, page)
+
+
+def _tell_findings(folder: Path, page: Path) -> None:
+    from switch_ema.bench.studies.report import read_findings
+
     findings = read_findings(folder)
     typer.echo("\n".join([*findings.sentences, *findings.notes, f"report: {page}"]))
 
@@ -232,21 +238,51 @@ app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options"
 
 @app.command()
 def report(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Run folders that `sema compare` wrote.")],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="DIR...", help="Folders that `sema compare` or `sema study` wrote."),
+    ],
+    out: Annotated[
+        Path | None,
+        _option("Page that joins several comparisons; default: joined.html in the folder above them.", "Report"),
+    ] = None,
 ) -> None:
-    """Write report.html anew from the measurements in each run folder, and print its table.
+    """Write report.html anew from the measurements in each folder; several comparisons are also joined into one page.
 
-    **Example**: `sema report runs/x`
+    **Examples**
+
+    `sema report runs/x`
+
+    `sema report runs/digits runs/points runs/language --out across-tasks.html`
     """
+    from switch_ema.bench.joined import join_runs
     from switch_ema.bench.results import read_run
+    from switch_ema.bench.studies.run import FILE, read_arms
 
-    for folder in folders:
+    studies = [folder for folder in folders if (folder / FILE).is_file()]
+    runs = [folder for folder in folders if folder not in studies]
+    for folder in studies:
+        read_arms(folder)
+    for folder in runs:
         read_run(folder)
+    joined = join_runs(runs) if len(runs) > 1 else None
+    if out and joined is None:
+        raise InputError(f"--out {out} names the page that joins comparisons; name two or more of their folders")
     from switch_ema.bench.report import write_report
+    from switch_ema.bench.studies.report import write_study
 
-    for folder in folders:
+    for folder in studies:
+        _tell_findings(folder, write_study(folder))
+    for folder in runs:
         write_report(folder)
-        _show(folder, as_json=False)
+        if joined is None:
+            _show(folder, as_json=False)
+    if joined:
+        from switch_ema.bench.joined_page import default_path, write_joined
+
+        path = out or default_path(runs)
+        write_joined(joined, path)
+        typer.echo("\n".join([*joined.lines(), "", *joined.sentences(), *joined.notes(), f"report: {path}"]))
 
 
 @app.command()
@@ -328,6 +364,88 @@ def average(
         raise InputError(str(error)) from None
     shares = ", ".join(f"{name} {weight:.4g}" for name, weight in zip(about["inputs"], about["weights"], strict=True))
     typer.echo(f"{out}: {shares}")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def analyze(
+    context: typer.Context,
+    checkpoint: Annotated[
+        list[Path], _option("Weights: .safetensors, .pt, .pth, .bin, .ckpt; several stand side by side.", _MODEL)
+    ],
+    task: Annotated[str, _option("A task, a recipe, or path/to/task.py:MyTask.", _MODEL)],
+    data: Annotated[str | None, _option("Data set by name, or a folder; default: the embedded one.", _MODEL)] = None,
+    model: Annotated[str | None, _option("Network; `sema list models` names them.", _MODEL)] = None,
+    key: Annotated[str | None, _option("Where the weights lie in torch checkpoints, such as ema.", _MODEL)] = None,
+    seed: Annotated[int, _option("Seed of the task, which draws what is wrong with its labels.", _MODEL)] = 0,
+    measures: Annotated[
+        str | None,
+        _option("Of sharpness, flatness, hessian, calibration, landscape; default: all that suit but the last.", _HOW),
+    ] = None,
+    split: Annotated[str, _option("Where metrics and predictions are measured: val, test or train.", _HOW)] = "test",
+    surface: Annotated[str, _option("Whose loss is measured around the weights: train, val or test.", _HOW)] = "train",
+    batchnorm: Annotated[str, _option("By kept statistics or by each batch's own: eval or train.", _HOW)] = "eval",
+    num_batches: Annotated[int, _option("Batches whose loss is measured, at most.", _HOW)] = 4,
+    num_matvecs: Annotated[int, _option("Products with the Hessian for its eigenvalues, at most.", _HOW)] = 100,
+    accelerator: Annotated[str | None, _option("auto, cpu or cuda.", _HOW)] = None,
+    out: Annotated[Path | None, _option("Write everything that was found as JSON.", _HOW, "--out", "-o")] = None,
+    as_json: Annotated[bool, _option("Print everything that was found as JSON.", _HOW, "--json")] = False,
+) -> None:
+    """Measure saved models: metrics, sharpness, flatness, Hessian, calibration, landscape, and how far they are apart.
+
+    **Examples**
+
+    `sema analyze --checkpoint averaged.safetensors --task classification --data digits`
+
+    `sema analyze --checkpoint plain.pt --checkpoint sema.pt --task classification --label-noise 0.4 --out both.json`
+
+    **Options of the task**, such as `--label-noise 0.4`, are given as they were to `sema compare`.
+    """
+    from switch_ema.bench.question import ask
+
+    given = {"data": data, "model": model, "accelerator": accelerator}
+    question = ask(
+        task, checkpoint, given, _task_options(context.args), measures=measures, split=split, surface=surface,
+        batchnorm=batchnorm, num_batches=num_batches, num_matvecs=num_matvecs, seed=seed, key=key,
+    )  # fmt: skip
+    from switch_ema.bench.machine import quiet, threads
+
+    quiet()
+    from switch_ema.bench.analyze import analyze as run
+    from switch_ema.bench.analyze import plain
+    from switch_ema.bench.results import write_json
+    from switch_ema.bench.sidebyside import as_lines
+
+    with threads(question.settings):
+        found = run(question)
+    if out is not None:
+        write_json(out, plain(found))
+    typer.echo(json.dumps(plain(found)) if as_json else "\n".join(as_lines(found)))
+
+
+@app.command()
+def advise(
+    steps_per_epoch: Annotated[int, typer.Option(help="Optimizer steps in an epoch.")],
+    epochs: Annotated[float, typer.Option(help="Length of training in epochs.")],
+    schedule: Annotated[str, typer.Option(help="cosine, step, onecycle, wsd or constant.")] = "cosine",
+    switch_every: Annotated[
+        str, typer.Option(help="A switch interval that stands already: 500 steps, 1 epoch.")
+    ] = "auto",
+) -> None:
+    """Say which decay and switch interval `decay="auto"` takes for a training of known length, and why.
+
+    **Example**: `sema advise --steps-per-epoch 500 --epochs 200`
+    """
+    from switch_ema.averaging.advice import advise_ema, advise_switch
+
+    try:
+        passive = advise_ema(steps_per_epoch, epochs, schedule)
+        switching = advise_switch(steps_per_epoch, epochs, schedule, switch_every=switch_every)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    typer.echo(f"EMA(model, decay={passive.decay:.6g})")
+    typer.echo(f"  {passive.reason}")
+    typer.echo(f"SwitchEMA(model, decay={switching.decay:.6g}, switch_every={switching.switch_every})")
+    typer.echo(f"  {switching.reason}")
 
 
 @app.command("list")
