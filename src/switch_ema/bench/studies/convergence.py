@@ -1,51 +1,155 @@
-"""How many epochs does each method need to where plain training ends, and how do the curves run?"""
+"""How many epochs does each method need to where plain training ends, and to points on the way there?"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from switch_ema.bench.plots import Series, lines
+from switch_ema.bench.plots import Plot, bars, lines
 from switch_ema.bench.settings import Settings
-from switch_ema.bench.stats import BASELINE, best_rate, reach_baseline, spread
-from switch_ema.bench.studies.study import Arm, Claim, Findings, Panel, Reading, Study, rates, vary
-from switch_ema.bench.wording import show_reach
+from switch_ema.bench.stats import BASELINE, Results, Spread, best_rate, paired_difference, spread
+from switch_ema.bench.studies.labels import with_wrong_labels
+from switch_ema.bench.studies.pace import END, Pace, paces
+from switch_ema.bench.studies.study import Arm, Claim, Findings, Measured, Panel, Reading, Study, Table, rates
+from switch_ema.bench.studies.words import at_edges, curve
+from switch_ema.bench.wording import NONE, show_difference
+
+if TYPE_CHECKING:
+    from switch_ema.bench.studies.trained import Trained
+
+SHARES = {0.9: "90 % of the way", 0.95: "95 %", 0.99: "99 %", 1.0: "all the way"}
+"""Targets: shares of the way from plain training's first value to its last."""
+
+_TEXT = (
+    "Every method stands at its own best learning rate, chosen by the last value on validation. The targets are "
+    "set seed by seed by plain training: the value at which it ends, and shares of the way there from its value after "
+    "the first measured epoch. The time is where the test curve, straight between epochs, first is as good as the "
+    "target. Differences are paired over the seeds; a method is called faster only if it gets there with every seed "
+    "and the 95 % interval of its difference lies below zero. Rows with another rate of plain training show what the "
+    "rate alone does. Seconds are those of the training run: plain training and the averages that ride on it share one."
+)
 
 
 def _arms(base: Settings) -> list[Arm]:
-    methods = "baseline,ema,swa,lookahead,sema,sema:decay=window 0.2 epochs"
-    settings = vary(base, methods=methods, lr=rates(base, (0.5, 1, 2)))
-    return [Arm("curves", f"{base.task} on {base.data}", settings)]
+    methods = "baseline,ema,swa,sema,sema:decay=window 0.2 epochs"
+    return with_wrong_labels(base, methods=methods, lr=rates(base, (0.3, 1, 4)))
+
+
+def _measure(arm: Arm, trained: Trained | None) -> Measured:
+    """Keep what an epoch of each method takes in seconds of training."""
+    return Measured(sheets={"seconds": trained.seconds_per_epoch() if trained else {}})
 
 
 def _findings(arms: Sequence[Reading]) -> Findings:
     panels, sentences = [], []
     for arm in arms:
         results = arm.trained
-        lrs = {label: best_rate(results, label) for label in results.methods}
-        reached = {label: reach_baseline(results, label, lrs[label], lrs[BASELINE]) for label in results.methods}
-        at_start = reached[BASELINE].mean or results.epochs
-        early = {label: found.mean for label, found in reached.items() if found.mean is not None and label != BASELINE}
-        first = min(early, key=lambda label: early[label] or 0.0, default=None)
-        sentence = f"{arm.title}: no method reaches the value at which plain training ends."
-        if first is not None:
-            told = show_reach(reached[first])
-            sentence = (
-                f"{arm.title}: {first} is first where plain training ends, after {told} epochs; "
-                f"plain training itself needs {at_start:.1f}."
-            )
-        curves = []
-        for number, label in enumerate(results.methods):
-            by_epoch: dict[int, list[float | None]] = {}
-            for series in results.curves(label, lrs[label], "test").values():
-                for epoch, value in series.items():
-                    by_epoch.setdefault(epoch, []).append(value)
-            epochs = sorted(by_epoch)
-            curves.append(Series.of(label, epochs, [spread(by_epoch[epoch]) for epoch in epochs], number))
-        plot = lines(f"Test {results.metric}", "epoch", f"test {results.metric}", curves)
-        table = (["Method", "Epochs to the baseline's last value"], [(m, show_reach(r)) for m, r in reached.items()])
-        panels.append(Panel(arm.title, sentence, "Each method at its own best learning rate.", [plot], table))
+        found = {share: paces(results, share) for share in SHARES}
+        said = _sentences(arm, found[END])
+        curves = [curve(results, label, best_rate(results, label)) for label in results.methods]
+        plots = [
+            lines(f"Test {results.metric}", "epoch", f"test {results.metric}", curves),
+            _times(results, found),
+        ]
+        sentence = f"{arm.title}: {' '.join(said)}"
+        panels.append(Panel(arm.title, sentence, _TEXT, plots, _table(arm, found)))
         sentences.append(sentence)
-    return Findings(sentences, panels)
+    note = (
+        "Every interval stands for one comparison: of the many in the tables, one in twenty excludes zero by chance. "
+        "Training of a few seconds tells little of the seconds that longer training would take."
+    )
+    return Findings(sentences, panels, [note, *at_edges({arm.title: arm.trained for arm in arms})])
+
+
+def _sentences(arm: Reading, found: Sequence[Pace]) -> list[str]:
+    """Say who gets first to where plain training ends, whether a rate does the same, and what switching does."""
+    results = arm.trained
+    methods = [pace for pace in found if pace.name in results.methods and pace.name != BASELINE]
+    plain = next(pace for pace in found if pace.name == BASELINE)
+    if plain.mean is None:
+        return ["plain training has no finite value to reach."]
+    if len(results.seeds) == 1:
+        told = "; ".join(f"{pace.name} {_epochs(pace)}" for pace in methods)
+        return [
+            f"one seed cannot tell who is faster; plain training gets to its end in {plain.mean:.1f} epochs, {told}."
+        ]
+    faster = sorted((pace for pace in methods if pace.faster), key=lambda pace: pace.mean or 0)
+    if not faster:
+        return [f"no method gets to where plain training ends ({plain.mean:.1f} epochs) sooner, beyond noise."] + [
+            _switching(pace) for pace in methods if _switches(arm, pace)
+        ]
+    first = faster[0]
+    others = f"; also sooner beyond noise: {', '.join(pace.name for pace in faster[1:])}" if faster[1:] else ""
+    steps = f", {_steps(arm, first)} instead of {_steps(arm, plain)} optimizer steps" if _steps(arm, first) else ""
+    said = (
+        f"{first.name} gets to where plain training ends in {_epochs(first)} instead of {plain.mean:.1f}{steps}: "
+        f"{show_difference(first.saved, 1)}{others}."
+    )
+    slower = [pace for pace in methods if _switches(arm, pace) and pace not in faster]
+    return [said, *_rate_alone(first, found, results), *map(_switching, slower)]
+
+
+def _rate_alone(first: Pace, found: Sequence[Pace], results: Results) -> list[str]:
+    """Compare the fastest with plain training at whichever other rate is fastest, chosen in its favour."""
+    plain = [pace for pace in found if pace.name not in results.methods and pace.always]
+    if not plain:
+        return ["Plain training at no other rate gets there with every seed."]
+    control = min(plain, key=lambda pace: pace.mean or 0)
+    gap = paired_difference(first.times, control.times)
+    verb = {"better": "is still slower", "worse": "is faster still"}.get(gap.judge(False), "is as fast within noise")
+    return [
+        f"{control.name.capitalize()} {verb} ({_epochs(control)}; {first.name} minus that: {show_difference(gap, 1)})."
+    ]
+
+
+def _switching(pace: Pace) -> str:
+    if not pace.always:
+        return f"{pace.name} gets there with only {spread(pace.times.values()).n} of {len(pace.times)} seeds."
+    verb = {"worse": "is slower", "better": "is faster"}.get(pace.saved.judge(False), "is no different beyond noise")
+    return f"{pace.name} {verb}: {_epochs(pace)} ({show_difference(pace.saved, 1)})."
+
+
+def _switches(arm: Reading, pace: Pace) -> bool:
+    return any(method["label"] == pace.name and method["switches"] for method in arm.run["methods"])
+
+
+def _epochs(pace: Pace) -> str:
+    """Write the epochs to a target, and how many seeds get there where not all do."""
+    reached, all_ = spread(pace.times.values()).n, len(pace.times)
+    if pace.mean is None:
+        return "never"
+    return f"{pace.mean:.1f} epochs" + ("" if pace.always else f" with {reached} of {all_} seeds")
+
+
+def _steps(arm: Reading, pace: Pace) -> str:
+    steps = arm.run.get("steps_per_epoch")
+    return "" if steps is None or pace.mean is None else f"{pace.mean * steps:.0f}"
+
+
+def _times(results: Results, found: Mapping[float, Sequence[Pace]]) -> Plot:
+    """Draw the epochs to every target."""
+    series: list[tuple[str, list[Spread]]] = [
+        (label, [spread(pace.times.values()) for share in SHARES for pace in found[share] if pace.name == label])
+        for label in results.methods
+    ]
+    return bars("Epochs to the targets", "epochs", list(SHARES.values()), series)
+
+
+def _table(arm: Reading, found: Mapping[float, Sequence[Pace]]) -> Table:
+    seconds = arm.sheets.get("seconds", {})
+    rows = []
+    for place, pace in enumerate(found[END]):
+        an_epoch = seconds.get(BASELINE if pace.name.startswith(f"{BASELINE} at") else pace.name)
+        spent = NONE if an_epoch is None or pace.mean is None else f"{an_epoch * pace.mean:.2f}"
+        early = [_cell(found[share][place]) for share in SHARES]
+        gap = NONE if pace.name == BASELINE else show_difference(pace.saved, 1)
+        rows.append((pace.name, f"{pace.lr:g}", *early, gap, _steps(arm, pace) or NONE, spent))
+    head = ["Method", "Rate", *SHARES.values(), "Epochs minus plain training's", "Steps", "Seconds"]
+    return head, rows
+
+
+def _cell(pace: Pace) -> str:
+    return _epochs(pace).replace(" epochs", "") if pace.times else NONE
 
 
 STUDY = Study(
@@ -57,6 +161,12 @@ STUDY = Study(
             "The average is better than training throughout, far more so early.",
             "V-text",
         ),
+        Claim(
+            "Noisy quadratic",
+            "In the mean Switch EMA contracts more slowly than plain training and its EMA; what is sooner is the lower "
+            "noise of the weights that are measured.",
+            "derived",
+        ),
     ),
     task="classification",
     given={"model": "mlp", "epochs": "20", "seeds": "5", "lr": "0.05"},
@@ -64,4 +174,5 @@ STUDY = Study(
     recipe="b-cifar100-resnet18",
     arms=_arms,
     findings=_findings,
+    measure=_measure,
 )

@@ -155,7 +155,7 @@ def _by_retention(
     """Say how the gain goes with the share kept."""
     points = [(kept[each.label], each.minus(baseline).mean) for each in found.values()]
     finite = [(share, gain if higher else -gain) for share, gain in points if gain is not None]
-    if len(finite) < 4 or len({gain for _, gain in finite}) < 2:
+    if len(finite) < 4 or any(len(set(values)) < 2 for values in zip(*finite, strict=True)):
         return "Too few settings ended to tell how the gain goes with the share kept."
     order = spearmanr([share for share, _ in finite], [gain for _, gain in finite])
     trend = "rises" if order.statistic > 0 else "falls"
@@ -174,8 +174,9 @@ def _against_retention(
 ) -> Plot:
     series = []
     for place, interval in enumerate(INTERVALS, start=2):
-        line = sorted((kept[found[w, interval].label], found[w, interval].spread) for w in WINDOWS)
-        series.append(Series.of(f"every {interval:g} epochs", [x for x, _ in line], [y for _, y in line], place))
+        line = sorted((found[w, interval] for w in WINDOWS), key=lambda each: kept[each.label])
+        shares, spreads = [kept[each.label] for each in line], [each.spread for each in line]
+        series.append(Series.of(f"every {interval:g} epochs", shares, spreads, place))
     ends = [min(kept[each.label] for each in found.values()), 1.0]
     for place, (name, each) in enumerate((("plain training, tuned", baseline), ("best EMA, tuned", ema))):
         series.append(Series(name, ends, [each.spread.mean] * 2, style=place))

@@ -50,7 +50,7 @@ def plan_study(
     base = request(recipe or study.task, {**own[0], **asked}, {**own[1], **options})
     arms = list(study.arms(base))
     trained = [arm.settings for arm in arms if arm.settings]
-    for field in asked:
+    for field in asked.keys() - {"lr"}:  # rates are taken relative to the one asked for
         if trained and all(getattr(each, field) != getattr(base, field) for each in trained):
             raise FieldError(field, f"{asked[field]}: study {name} sets it itself; leave it out")
     return base, arms

@@ -28,13 +28,14 @@ class Trained:
         settings: How it was trained.
 
     Attributes:
+        folder: Its run folder.
         results: Its rows by curve.
         device: Where models are measured.
     """
 
     def __init__(self, folder: Path, settings: Settings) -> None:
         self.settings = settings
-        self._folder = folder
+        self.folder = folder
         self._run, rows = read_run(folder)
         self.results = Results.from_rows(self._run, rows)
         use_cuda = settings.accelerator in ("auto", "cuda") and torch.cuda.is_available()
@@ -60,18 +61,18 @@ class Trained:
         rate = {label: best_rate(self.results, label) for label in labels}
         found = [
             kept
-            for kept in kept_weights(self._folder, self._run)
+            for kept in kept_weights(self.folder, self._run)
             if kept.which == which and kept.method in labels and (not own_rate or kept.lr == rate[kept.method])
         ]
         if not found:
-            raise InputError(f"{self._folder} holds no weights {which!r}; delete it and run the study again")
+            raise InputError(f"{self.folder} holds no weights {which!r}; delete it and run the study again")
         return found
 
     def path_of(self, kept: Kept) -> list[Kept]:
         """Return the weights of every epoch of the same method, rate and seed, the earliest first."""
         return [
             other
-            for other in kept_weights(self._folder, self._run)
+            for other in kept_weights(self.folder, self._run)
             if other.path.parent == kept.path.parent and other.which.startswith("epoch-")
         ]
 
@@ -99,6 +100,17 @@ class Trained:
 
     def _batches(self, seed: int, part: Part) -> Iterator[Any]:
         return self.task(seed).fixed_batches(part, self.device)
+
+    def seconds_per_epoch(self) -> dict[str, float]:
+        """Return the seconds that an epoch of training takes with each method, mean over seeds and rates.
+
+        Methods that only average share a training run with plain training, and so its seconds.
+        """
+        epochs, spent = self.settings.epochs, dict[str, dict[tuple[float, int], float]]()
+        for row in read_run(self.folder)[1]:
+            if row["epoch"] == epochs:
+                spent.setdefault(row["method"], {})[row["lr"], row["seed"]] = row["seconds"] / epochs
+        return {label: round(sum(of.values()) / len(of), 4) for label, of in spent.items()}
 
     def row(self, kept: Kept, metric: str, value: float, higher_is_better: bool | None, split: str = "test") -> Row:
         """Return a measurement of kept weights; of others than the last ones the metric is named, say, ``ece@best``."""
