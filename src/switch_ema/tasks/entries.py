@@ -9,10 +9,11 @@ from switch_ema.data.catalog import DATASETS, Source, locate
 from switch_ema.data.detection.catalog import DATASETS as DETECTION_SETS
 from switch_ema.data.numbers import NUMBER_SETS
 from switch_ema.data.pictures import PICTURE_SETS
+from switch_ema.data.points import POINT_SETS
 from switch_ema.data.text.catalog import DATASETS as TEXT_SETS
 from switch_ema.data.text.labelled import DATASETS as LABELLED_TEXTS
 from switch_ema.data.video.catalog import DATASETS as VIDEO_SETS
-from switch_ema.tasks import classification_options, regression_options
+from switch_ema.tasks import classification_options, points_options, regression_options
 from switch_ema.tasks.detection import options as detection_options
 from switch_ema.tasks.entry import TaskEntry
 from switch_ema.tasks.generation import options as generation_options
@@ -54,6 +55,17 @@ TASKS: Mapping[str, TaskEntry] = {
         path="switch_ema.tasks.regression:Regression",
         check=regression_options.check,
         training={"optimizer": "adamw", "lr": 0.003, "weight_decay": 0.01, "batch_size": 32, "epochs": 10},
+    ),
+    "points": TaskEntry(
+        summary="name the class of a point in the plane",
+        default_data="circles",
+        default_model="points-mlp",
+        models=points_options.MODELS,
+        data=POINT_SETS,
+        options=points_options.OPTIONS,
+        path="switch_ema.tasks.points:PointClasses",
+        check=points_options.check,
+        training={"optimizer": "adamw", "lr": 0.01, "weight_decay": 0.01, "batch_size": 10, "epochs": 60},
     ),
     "selfsup": TaskEntry(
         summary="learn features from images without labels",
