@@ -6,14 +6,18 @@ import glob
 import re
 import runpy
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from switch_ema.bench import analyze as analyses
 from switch_ema.bench import compare as bench
 from switch_ema.bench import sweep
+from switch_ema.bench.question import Question
+from switch_ema.bench.studies import run as studies
 from tests.conftest import Sema
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +46,8 @@ def test_snippets_run(place: str, code: str, tmp_path: Path, monkeypatch: pytest
     exec(compile(code, place, "exec"), {"__name__": "__main__"})
 
 
-UNDERSTOOD = ("sema compare ", "sema sweep ", "sema list", "sema recipe ", "sema report")
+STARTS = ("compare ", "sweep ", "study ", "list", "recipe ", "report", "advise ")
+UNDERSTOOD = tuple(f"sema {start}" for start in STARTS)
 
 
 @pytest.mark.parametrize("command", commands(*UNDERSTOOD))
@@ -58,8 +63,9 @@ def test_commands_are_understood(sema: Sema, command: str, tmp_path: Path, monke
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.setattr(bench, "compare", stop)
     monkeypatch.setattr(sweep, "sweep", stop)
+    monkeypatch.setattr(studies, "run_study", stop)
     words = shlex.split(command)[1:]
-    if words[0] in ("compare", "sweep") and "--help" not in words:
+    if words[0] in ("compare", "sweep", "study") and "--help" not in words:
         try:
             answer = sema(*words)
         except UnderstoodError:
@@ -85,8 +91,26 @@ def test_averages_of_files_are_made(sema: Sema, command: str, tmp_path: Path, mo
     assert load_file(output).keys() == {"weight"}
 
 
+@pytest.mark.parametrize("command", commands("sema analyze "))
+def test_analyses_are_understood(sema: Sema, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def stop(question: Question) -> None:
+        asked.append(question)
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(analyses, "analyze", stop)
+    words = shlex.split(command)[1:]
+    for option, path in pairwise(words):
+        if option == "--checkpoint":
+            Path(path).write_bytes(b"")
+    sema(*words)
+    assert asked
+
+
 def test_every_command_is_tried() -> None:
-    assert commands() == commands(*UNDERSTOOD, "sema average ")
+    assert commands() == commands(*UNDERSTOOD, "sema average ", "sema analyze ")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)

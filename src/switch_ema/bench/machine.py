@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from switch_ema.bench.settings import Settings
+from switch_ema.data.points import POINT_SETS
 from switch_ema.errors import FieldError
 from switch_ema.tasks.entries import TASKS
 
@@ -41,8 +42,8 @@ def threads(settings: Settings) -> Iterator[None]:
 
 
 def is_embedded(settings: Settings) -> bool:
-    """Say whether a task's embedded data are asked for, which are small."""
-    return settings.task in TASKS and settings.data == TASKS[settings.task].default_data
+    """Say whether data are asked for that come with a library or are made here, which are small."""
+    return settings.data in {entry.default_data for entry in TASKS.values()} | {"diabetes", *POINT_SETS}
 
 
 def default_jobs(settings: Settings, asked: int | None) -> int:

@@ -1,0 +1,35 @@
+"""What commands print of a comparison and of a study."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+_LOG_WIDTH = 120
+
+
+def show(folder: Path, as_json: bool) -> None:
+    """Print the table of a comparison, or all of it as JSON."""
+    from dataclasses import asdict
+
+    from switch_ema.bench.results import read_run
+    from switch_ema.bench.summary import summarize
+    from switch_ema.bench.table import print_summary
+
+    summary = summarize(*read_run(folder))
+    if as_json:
+        typer.echo(json.dumps({**asdict(summary), "out": str(folder), "report": str(folder / "report.html")}))
+    else:
+        console = Console()
+        print_summary(summary, console if console.is_terminal else Console(width=_LOG_WIDTH), folder / "report.html")
+
+
+def tell_findings(folder: Path, page: Path) -> None:
+    """Print the answer of a study and where its page is."""
+    from switch_ema.bench.studies.report import read_findings
+
+    findings = read_findings(folder)
+    typer.echo("\n".join([*findings.sentences, *findings.notes, f"report: {page}"]))
