@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from switch_ema.bench.stats import budget_points
@@ -93,6 +95,24 @@ def build(curves: Curves, *, higher: bool = True, epochs: int | None = None, **m
 
 def same(*curve: float | None) -> tuple[Curve, Curve]:
     return curve, curve
+
+
+def save_run(folder: Path, run: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Write the files of a run folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "run.json").write_text(json.dumps(run))
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def save_study(folder: Path) -> Path:
+    """Write the files of a study of one arm, made up."""
+    run, rows = make_run(lrs=(0.01, 0.05), diverged=[("swa", 0)])
+    save_run(folder / "arms" / "curves", run, rows)
+    record = {"format": 1, "study": "convergence", "command": "sema study convergence", "started": run["started"]}
+    arms = [{"name": "curves", "title": "small-resnet on digits"}]
+    (folder / "study.json").write_text(json.dumps({**record, "asked": run["asked"], "arms": arms}))
+    return folder
 
 
 def _measurements(method: Method, lr: float, seed: int, epochs: int) -> Iterator[tuple[int, str, str, float]]:

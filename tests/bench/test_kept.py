@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 
 from switch_ema.bench import train
 from switch_ema.bench.kept import BEST, LAST, LOWEST_LOSS, kept_weights
+from switch_ema.bench.measure import measure
 from switch_ema.bench.request import make_task, recorded
-from switch_ema.bench.results import read_run
+from switch_ema.bench.results import Row, read_run
 from switch_ema.errors import InputError
 from tests.conftest import Sema
 
@@ -70,9 +71,9 @@ def test_a_run_that_was_broken_off_keeps_the_same(sema: Sema, tmp_path: Path, mo
     monkeypatch.setattr(train, "_CHECKPOINT_SECONDS", 0.0)
     asked = (*ASKED, "--keep-weights", "best", "--out")
     assert sema(*asked, tmp_path / "whole").code == 0
-    measure, calls = train.measure, 0
+    calls = 0
 
-    def break_off(run: train.Run, loss: float) -> list[train.Row]:
+    def break_off(run: train.Run, loss: float) -> list[Row]:
         nonlocal calls
         calls += 1
         if calls == 3:

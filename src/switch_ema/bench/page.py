@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from plotly.offline import get_plotlyjs
 
-from switch_ema.bench.markup import Html, join, script_json, tag
+from switch_ema.bench.markup import Html, join, script_json, table, tag
+from switch_ema.bench.plots import Plot
 
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 
@@ -32,11 +33,12 @@ def build_page(
         facts: A line of facts below it.
         parts: Its sections.
         data: What the script draws, as plain data.
-        script: Name of the script in ``template/``, such as ``report.js``.
+        script: Name of the script in ``template/`` that draws after ``common.js``, such as ``report.js``.
         rows: Packed measurements to be downloaded.
     """
     template = files("switch_ema.bench") / "template"
-    css, drawing = ((template / name).read_text(encoding="utf-8") for name in ("report.css", script))
+    names = ("report.css", "common.js", script)
+    css, shared, drawing = ((template / name).read_text(encoding="utf-8") for name in names)
     links = join(tag("a", part.heading, href=f"#{part.key}") for part in parts)
     return "\n".join(
         [
@@ -56,6 +58,29 @@ def build_page(
             f'<script id="data" type="application/json">{script_json(data)}</script>',
             *([f'<script id="rows" type="text/plain">{rows}</script>'] if rows else []),
             f"<script>{get_plotlyjs()}</script>",
-            f"<script>\n{drawing}</script>\n</body>\n</html>\n",
+            f"<script>\n{shared}{drawing}</script>\n</body>\n</html>\n",
         ]
     )  # fmt: skip
+
+
+def figure(plot: Plot, number: int) -> Html:
+    """Return the frame of a figure with its legend and table; the script fills it.
+
+    Args:
+        plot: The figure.
+        number: Its place in what `plot_data` was given.
+    """
+    size = f"height: {plot.height}px" + (f"; max-width: {plot.width}px" if plot.width else "")
+    return tag(
+        "figure",
+        tag("figcaption", tag("h3", plot.title)),
+        tag("div", id=f"legend-{number}", class_="legend"),
+        tag("div", id=f"plot-{number}", class_="plot", style=size, role="img",
+            aria_label=f"{plot.title}; the same numbers are in the table below"),
+        tag("details", tag("summary", plot.table), table(plot.title, plot.head, plot.rows)),
+    )  # fmt: skip
+
+
+def plot_data(plots: Sequence[Plot]) -> dict[str, Any]:
+    """Return what ``study.js`` draws."""
+    return {"plots": [{"traces": plot.traces, "layout": plot.layout, "height": plot.height} for plot in plots]}

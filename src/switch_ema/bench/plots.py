@@ -5,14 +5,17 @@ A trace says by ``meta.series`` which method's colour, dash and symbol it takes;
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 from switch_ema.bench.stats import Spread
 from switch_ema.bench.wording import decimals_for, show
 
 Trace = dict[str, Any]
+_FEW = 12  # so many places on a logarithmic axis are all named
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Plot:
         head: Headings of the table with the same numbers.
         rows: Its rows.
         height: Height in pixels.
+        width: Largest width in pixels; None for all there is.
+        table: What the table is called.
     """
 
     title: str
@@ -34,6 +39,8 @@ class Plot:
     head: Sequence[str]
     rows: Sequence[Sequence[object]]
     height: int = 380
+    width: int | None = None
+    table: str = "The same as a table"
 
 
 @dataclass(frozen=True)
@@ -92,21 +99,36 @@ def lines(
         meta = {"series": place if each.style is None else each.style}
         if any(value is not None for value in each.low):
             traces.append(
-                {"x": [*each.x, *reversed(each.x)], "y": [*each.high, *reversed(each.low)], "fill": "toself",
-                 "mode": "lines", "hoverinfo": "skip", "showlegend": False, "meta": meta | {"band": True}}
+                {**_band(each), "fill": "toself", "mode": "lines", "hoverinfo": "skip", "legendgroup": each.name,
+                 "meta": meta | {"band": True}}
             )  # fmt: skip
         mode = "lines+markers" if markers else "lines"
-        shown: Trace = {"x": list(each.x), "y": list(each.y), "mode": mode, "name": each.name, "meta": meta}
+        shown: Trace = {"x": list(each.x), "y": list(each.y), "mode": mode, "name": each.name, "legendgroup": each.name,
+                        "meta": meta}  # fmt: skip
         traces.append(shown | ({"text": list(each.text)} if each.text else {}))
+    places = sorted({value for each in series for value in each.x})
+    few = {"tickvals": places, "ticktext": [f"{place:g}" for place in places]} if log_x and len(places) <= _FEW else {}
     layout = {
-        "xaxis": {"title": {"text": x}, "type": "log" if log_x else "linear"},
+        "xaxis": {"title": {"text": x}, "type": "log" if log_x else "linear", **few},
         "yaxis": {"title": {"text": y}, "type": "log" if log_y else "linear"},
     }
     decimals = decimals_for(value for each in series for value in each.y)
-    places = sorted({value for each in series for value in each.x})
     columns = [dict(zip(each.x, each.y, strict=True)) for each in series]
     rows = [(f"{place:g}", *(show(column.get(place), decimals) for column in columns)) for place in places]
     return Plot(title, traces, layout, [x, *(each.name for each in series)], rows)
+
+
+def _band(series: Series) -> Trace:
+    """Return the area between the ends, one polygon for every stretch without a gap."""
+    ends = zip(series.x, series.low, series.high, strict=True)
+    x: list[float | None] = []
+    y: list[float | None] = []
+    for known, stretch in groupby(ends, key=lambda end: end[1] is not None and end[2] is not None):
+        if known:
+            there = list(stretch)
+            x += [*(place for place, *_ in there), *(place for place, *_ in reversed(there)), None]
+            y += [*(high for *_, high in there), *(low for _, low, _ in reversed(there)), None]
+    return {"x": x[:-1], "y": y[:-1]}
 
 
 def bars(
@@ -178,3 +200,41 @@ def heatmap(
     }
     rows = [(name, *row) for name, row in zip(ys, written, strict=True)]
     return Plot(title, [trace], layout, [f"{y} \\ {x}", *xs], rows)
+
+
+def reliability(
+    title: str,
+    curves: Sequence[tuple[str, Sequence[float | None], Sequence[float | None], Sequence[int]]],
+    *,
+    styles: Mapping[str, int] | None = None,
+) -> Plot:
+    """Draw a reliability diagram: the accuracy of predictions against their confidence, bin by bin.
+
+    On the diagonal confidence is right, below it too high. Points are as large as the square root of their counts.
+
+    Args:
+        title: Heading of the figure.
+        curves: Name, and for every bin its mean confidence, its accuracy and the number of predictions in it.
+        styles: Number of each name's colour; by default its place in the list.
+    """
+    diagonal: Trace = {"x": [0, 1], "y": [0, 1], "mode": "lines", "hoverinfo": "skip", "meta": {"reference": True}}
+    traces, rows = [diagonal], []
+    for place, (name, confidences, accuracies, counts) in enumerate(curves):
+        bins = [
+            (confidence, accuracy, n)
+            for confidence, accuracy, n in zip(confidences, accuracies, counts, strict=True)
+            if n and confidence is not None and accuracy is not None
+        ]
+        most = max((n for *_, n in bins), default=1)
+        sizes = [max(5.0, round(18 * math.sqrt(n / most), 1)) for *_, n in bins]
+        traces.append(
+            {"x": [each[0] for each in bins], "y": [each[1] for each in bins], "mode": "lines+markers", "name": name,
+             "legendgroup": name, "meta": {"series": styles[name] if styles else place}, "marker": {"size": sizes},
+             "text": [f"{n} predictions" for *_, n in bins]}
+        )  # fmt: skip
+        rows += [(name, f"{confidence:.4f}", f"{accuracy:.4f}", n) for confidence, accuracy, n in bins]
+    ends = {"range": [-0.03, 1.03]}
+    layout = {"xaxis": {"title": {"text": "confidence"}, **ends}, "yaxis": {"title": {"text": "accuracy"}, **ends}}
+    return Plot(
+        title, traces, layout, ["Method", "mean confidence", "accuracy", "predictions"], rows, height=480, width=560
+    )

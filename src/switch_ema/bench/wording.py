@@ -63,6 +63,12 @@ def show_difference(difference: Difference, decimals: int) -> str:
     return f"{signed(difference.mean, decimals)}, {kind}{interval}"
 
 
+def show_gap(difference: Difference, decimals: int) -> str:
+    """Write a difference and, in brackets, its 95 % interval or why there is none: short, for tables that say so."""
+    interval = show_interval(difference, decimals)
+    return interval if difference.mean is None else f"{signed(difference.mean, decimals)} ({interval})"
+
+
 def show_reach(reach: Reach) -> str:
     """Write the epochs to a target, and how many seeds got there when not all did."""
     if reach.n == 0:

@@ -1,34 +1,12 @@
-"use strict";
 // Draws the figures from the data the page carries; every number in it was computed before.
 (() => {
+  const { data, colour, plain, style, element, swatch, entry, axis, draw } = bench;
   const byId = (id) => document.getElementById(id);
-  const data = JSON.parse(byId("data").textContent);
-  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
-  const plain = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;"); // Plotly reads labels as HTML
   const short = (value) => (value === null || value === undefined ? "–" : String(Number(value.toPrecision(5))));
-  const DASHES = ["solid", "8,4", "2,3", "8,3,2,3", "12,4", "5,2"];
-  const SYMBOLS = [
-    ["circle", "M16 3.5a3.5 3.5 0 1 0 .01 0Z"],
-    ["square", "M12.8 3.8h6.4v6.4h-6.4Z"],
-    ["diamond", "M16 2.5l4.5 4.5l-4.5 4.5l-4.5-4.5Z"],
-    ["triangle-up", "M16 2.8l4.2 7.4h-8.4Z"],
-    ["triangle-down", "M16 11.2l4.2-7.4h-8.4Z"],
-    ["cross", "M14.6 2.8h2.8v2.8h2.8v2.8h-2.8v2.8h-2.8v-2.8h-2.8v-2.8h2.8Z"],
-  ];
-  // Method 0 is the baseline. Colours, dashes and symbols repeat at different paces, so no two of 42 methods look alike.
-  const styles = data.methods.map((_, i) => ({
-    name: `series-${i === 0 ? 0 : ((i - 1) % 7) + 1}`, dash: DASHES[i % DASHES.length], symbol: SYMBOLS[i % SYMBOLS.length],
-  }));
+  const styles = data.methods.map((_, i) => style(i));
   const shown = data.methods.map(() => true);
   const visible = (values) => values.map((value, i) => [value, i]).filter(([value, i]) => value && shown[i]);
   const chosen = (id) => Number(byId(id)?.value ?? 0);
-
-  function element(name, text, attributes = {}) {
-    const made = document.createElement(name);
-    if (text !== undefined) made.textContent = text;
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    return made;
-  }
 
   function fillTable(id, head, rows) {
     const made = document.createElement("table");
@@ -43,20 +21,9 @@
   }
 
   function layout(x, y) {
-    const axis = {
-      gridcolor: colour("grid"), linecolor: colour("rule"), zeroline: false, ticks: "", automargin: true, title: { standoff: 8, font: { size: 13 } },
-    };
-    return {
-      margin: { l: 8, r: 8, t: 8, b: 8 }, showlegend: false, hovermode: "closest", paper_bgcolor: "rgba(0,0,0,0)",
-      plot_bgcolor: "rgba(0,0,0,0)", dragmode: matchMedia("(pointer: fine)").matches ? "zoom" : false,
-      font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: colour("muted") },
-      hoverlabel: { bgcolor: colour("paper"), bordercolor: colour("rule"), font: { color: colour("ink") }, namelength: -1 },
-      xaxis: { ...axis, ...x, title: { ...axis.title, ...x.title }, showgrid: false, showline: true },
-      yaxis: { ...axis, ...y },
-    };
+    const looks = axis();
+    return { ...bench.layout(), xaxis: { ...looks, ...x, title: { ...looks.title, ...x.title }, showgrid: false, showline: true }, yaxis: { ...looks, ...y } };
   }
-
-  const draw = (id, traces, shape) => Plotly.react(id, traces, shape, { displayModeBar: false, responsive: true });
 
   // The area between the lowest and the highest seed, one polygon for every stretch without a gap.
   function band(curve) {
@@ -86,7 +53,7 @@
     const lines = curves.map(([curve, i]) => ({
       x: curve.x, y: curve.mean, mode: "lines+markers", hovertemplate: "%{text}<extra></extra>",
       text: curve.x.map((epoch, k) => `${labelled(i)}epoch ${epoch}: ${short(curve.mean[k])}<br>${range(curve, k)}, ${seeds(curve.n[k])}`),
-      line: { color: colour(styles[i].name), width: i ? 2 : 2.75, dash: styles[i].dash },
+      line: { color: colour(styles[i].name), width: styles[i].width, dash: styles[i].dash },
       marker: { symbol: styles[i].symbol[0], size: 7, maxdisplayed: 10 },
     }));
     draw("curves", [...bands, ...lines], layout({ title: { text: "epoch" }, range: [0, data.epochs + 0.5], rangemode: "tozero" }, {}));
@@ -129,7 +96,7 @@
     const traces = series.map(([each, i]) => ({
       ...dots(each, i, data.lrs,
         data.lrs.map((lr, k) => `${labelled(i)}learning rate ${lr}: ${short(each.mean[k])}<br>${range(each, k)}, ${seeds(each.n[k])}`)),
-      mode: "lines+markers", line: { color: colour(styles[i].name), width: i ? 2 : 2.75, dash: styles[i].dash },
+      mode: "lines+markers", line: { color: colour(styles[i].name), width: styles[i].width, dash: styles[i].dash },
     }));
     draw("sensitivity", traces, layout({ type: "log", title: { text: "learning rate" }, tickvals: data.lrs, ticktext: data.lrs.map(String) }, {}));
     fillTable("sensitivity-table", ["Method", ...data.lrs.map(String)],
@@ -142,27 +109,8 @@
     if (byId("sensitivity")) drawSensitivity();
   }
 
-  function swatch({ name, dash, symbol }) {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    made.setAttribute("viewBox", "0 0 32 14");
-    made.setAttribute("aria-hidden", "true");
-    for (const attributes of [{ d: "M0 7H32", "stroke-width": 2, stroke: `var(--${name})`, "stroke-dasharray": dash === "solid" ? "none" : dash },
-      { d: symbol[1], fill: `var(--${name})` }]) {
-      const path = made.appendChild(document.createElementNS("http://www.w3.org/2000/svg", "path"));
-      for (const [key, value] of Object.entries(attributes)) path.setAttribute(key, value);
-    }
-    return made;
-  }
-
   data.methods.forEach((label, i) => {
-    const box = element("input", undefined, { type: "checkbox" });
-    box.checked = true;
-    box.addEventListener("change", () => { shown[i] = box.checked; drawAll(); });
-    const line = element("label");
-    const text = element("span");
-    label.split(/(?<=[:,])/).forEach((part) => text.append(part, element("wbr")));
-    line.append(box, swatch(styles[i]), text);
-    byId("methods").append(line);
+    byId("methods").append(entry(label, swatch(styles[i]), (on) => { shown[i] = on; drawAll(); }));
   });
   for (const [id, value] of [["show-all", true], ["hide-all", false]]) {
     byId(id).addEventListener("click", () => {
@@ -177,15 +125,9 @@
     byId(id)?.addEventListener("change", drawAll);
   }
 
-  // Paper is white: print in the light colours.
-  const printing = (on) => { document.documentElement.toggleAttribute("data-print", on); drawAll(); };
-  addEventListener("beforeprint", () => printing(true));
-  addEventListener("afterprint", () => printing(false));
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
-
   const packed = Uint8Array.from(atob(byId("rows").textContent), (character) => character.charCodeAt(0));
   new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).blob()
     .then((rows) => { byId("download").href = URL.createObjectURL(rows); });
 
-  drawAll();
+  bench.follow(drawAll);
 })();
