@@ -517,7 +517,7 @@ def test_the_live_model_and_the_random_state_are_left_alone() -> None:
         (
             lambda c: top_eigenvalues(c, k=3, num_matvecs=12, tol=1e-9),
             r"num_matvecs 12: not enough for the top 3 of the Hessian to tol 1e-09 \(0 of 3 were found, the largest "
-            r"residual is .*\); write num_matvecs=80, a smaller k or a larger tol",
+            r"residual is .*\); write 80, or ask for less by k or tol",
         ),
         (lambda c: top_eigenvalues(c, k=3, num_matvecs=4), "none was tried"),
         (lambda c: top_eigenvalues(c, k=20, num_matvecs=59), "diagonalised whole; write at least 60"),

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import vmap
 from torch.nn.functional import cross_entropy, mse_loss
 from torch.utils.data import DataLoader, TensorDataset
 
+from switch_ema.analysis import replica
 from switch_ema.analysis.objective import Objective, num_examples, supervised
 from switch_ema.errors import InputError
 
@@ -115,6 +117,27 @@ def test_a_model_that_cannot_go_together_goes_one_by_one() -> None:
     together = objective.along(coefficients, [objective.parameters], chunk=9)
     assert together.tolist() == objective.along(coefficients, [objective.parameters], chunk=1).tolist()
     assert len(set(together.tolist())) == 9
+
+
+def test_points_that_do_not_fit_in_memory_are_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def small(function: Any, **options: Any) -> Any:
+        def call(weights: dict[str, Tensor]) -> Any:
+            sizes.append(len(next(iter(weights.values()))))
+            if sizes[-1] > 3:
+                raise torch.OutOfMemoryError
+            return vmap(function, **options)(weights)
+
+        return call
+
+    objective = Objective(conv_net(), supervised(cross_entropy), images(8, 5))
+    coefficients = torch.randn(9, 2, generator=torch.Generator().manual_seed(0))
+    loop = objective.along(coefficients, moves(objective), chunk=1)
+    monkeypatch.setattr(replica, "vmap", small)
+    together = objective.along(coefficients, moves(objective), chunk=9)
+    assert sizes == [9, 4, 2, 2, 2, 2, 2, 2, 2, 2]  # what did not fit is not tried again
+    torch.testing.assert_close(together, loop, rtol=1e-6, atol=0)
 
 
 def test_an_operation_without_a_batching_rule_is_no_obstacle() -> None:

@@ -8,11 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from switch_ema import EMA, save_averaged
+from switch_ema.bench.compare import compare
 from switch_ema.bench.drawn import measured_batches
 from switch_ema.bench.loading import load_weights
+from switch_ema.bench.progress import Silent
+from switch_ema.bench.request import request
+from switch_ema.bench.studies.study import vary
 from switch_ema.errors import InputError
 from switch_ema.tasks.catalog import create
 from tests.conftest import Sema
@@ -86,6 +91,10 @@ def test_wrong_labels_are_those_of_the_seed(sema: Sema, saved: Path) -> None:
         (("--checkpoint", "{saved}", "--split", "dev"), "--split dev: write one of train, val, test"),
         (("--checkpoint", "{saved}", "--batchnorm", "off"), "--batchnorm off: write one of eval, train"),
         (("--checkpoint", "{saved}", "--num-batches", 0), "--num-batches 0: write at least 1"),
+        (
+            ("--checkpoint", "{saved}", "--measures", "hessian", "--num-matvecs", 6),
+            "--num-matvecs 6: not enough for the top 3 of the Hessian",
+        ),
         (("--checkpoint", "{saved}", "--task", "classify"), "unknown task 'classify'; did you mean 'classification'"),
         (("--checkpoint", "{saved}", "--model", "small-resnet"), "does not fit the model: of its"),
     ],
@@ -108,6 +117,16 @@ def test_weights_are_found_below_keys_and_prefixes(tmp_path: Path) -> None:
         other = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
         load_weights(path, other)
         assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in other.state_dict().items())
+
+
+def test_weights_that_a_comparison_kept_are_read(tmp_path: Path) -> None:
+    base = request("points", {"epochs": 1, "seeds": 1}, {})
+    settings = vary(base, methods="baseline", keep_weights="last")
+    compare(settings, tmp_path, "", Silent())
+    (kept,) = tmp_path.rglob("*.safetensors")
+    model = create("points", seed=0).build_model()
+    load_weights(kept, model)
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in load_file(kept).items())
 
 
 def test_what_does_not_fit_is_named_and_counted(tmp_path: Path) -> None:

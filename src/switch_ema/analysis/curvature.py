@@ -67,7 +67,7 @@ class Curvature:
     @torch.no_grad()
     def __matmul__(self, vectors: Tensor) -> Tensor:
         """Multiply by the columns of `vectors` (dim, columns); the products have its type and device."""
-        with self._objective._frozen_randomness(), twice_differentiable(self._objective.model):
+        with self._objective.frozen_randomness(), twice_differentiable(self._objective.model):
             products = [self._part(part.to(self.device, self.dtype)) for part in vectors.split(self._chunk, dim=1)]
         product = torch.cat(products, dim=1)
         if not product.isfinite().all():
@@ -101,7 +101,7 @@ class Curvature:
 
         objective = self._objective
         with (
-            objective._frozen_randomness(),
+            objective.frozen_randomness(),
             torch.enable_grad(),
             torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
         ):
@@ -129,7 +129,7 @@ class Numbered(nn.Module):
         super().__init__()
         self.model = objective.model
         self._function = function
-        self._seed = objective._seed
+        self._seed = objective.seed
 
     def forward(self, numbered: tuple[int, Any]) -> Tensor:
         """Return the function's value for a batch that comes with its number."""
@@ -192,7 +192,7 @@ def try_out(operator: Any, objective: Objective, data: NumberedBatches) -> str |
     (inputs, targets) = next(iter(data))
     column = [p[..., None] for p in objective.parameters.values()]
     try:
-        with objective._frozen_randomness(), twice_differentiable(objective.model):
+        with objective.frozen_randomness(), twice_differentiable(objective.model):
             operator._matmat_batch(inputs, targets, column)
     except torch.OutOfMemoryError:
         raise

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from switch_ema.analysis.curvature import Curvature
-from switch_ema.errors import InputError
+from switch_ema.errors import FieldError, InputError
 
 _SMALLEST_BASIS = 40  # vectors; a matrix of no more rows is diagonalised whole
 
@@ -92,9 +92,10 @@ def top_eigenvalues(
 
 def _whole(curvature: Curvature, k: int, num_matvecs: int) -> tuple[Tensor, Tensor, Tensor, int]:
     if num_matvecs < curvature.dim:
-        raise InputError(
-            f"num_matvecs {num_matvecs}: a {curvature.name} of {curvature.dim} rows is diagonalised whole; "
-            f"write at least {curvature.dim}"
+        raise FieldError(
+            "num_matvecs",
+            f"{num_matvecs}: a {curvature.name} of {curvature.dim} rows is diagonalised whole; "
+            f"write at least {curvature.dim}",
         )
     matrix = curvature.dense().double()
     values, vectors = torch.linalg.eigh(matrix)
@@ -128,9 +129,10 @@ def _lanczos(
         if basis.shape[1] + k > most:
             basis, products = basis @ mixes[:, : most // 2], products @ mixes[:, : most // 2]
         new = _outside(basis, (differences / residuals)[:, missing])
-    raise InputError(
-        f"num_matvecs {num_matvecs}: not enough for the top {k} of the {curvature.name} to tol {tol:g} ({reached}); "
-        f"write num_matvecs={2 * max(num_matvecs, most)}, a smaller k or a larger tol"
+    raise FieldError(
+        "num_matvecs",
+        f"{num_matvecs}: not enough for the top {k} of the {curvature.name} to tol {tol:g} ({reached}); "
+        f"write {2 * max(num_matvecs, most)}, or ask for less by k or tol",
     )
 
 

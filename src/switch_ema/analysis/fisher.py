@@ -124,7 +124,7 @@ def true_fisher_trace(
     totals = torch.zeros(num_samples, dtype=torch.float64)
     count = 0
     for inputs, _ in map(_pair, objective.batches):
-        with torch.no_grad(), objective._frozen_randomness():
+        with torch.no_grad(), objective.frozen_randomness():
             probabilities = objective.model(inputs).double().softmax(1).cpu()
         labels = probabilities.multinomial(num_samples, replacement=True, generator=generator).to(inputs.device)
         squared = norms(inputs.repeat_interleave(num_samples, 0), labels.flatten())
@@ -155,7 +155,7 @@ class _SquaredNorms:
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Return them (examples,) in float64."""
-        with self._objective._frozen_randomness(), twice_differentiable(self._objective.model):
+        with self._objective.frozen_randomness(), twice_differentiable(self._objective.model):
             if self._vmap_works:
                 try:
                     return vmap(self._one, chunk_size=self._chunk, randomness="same")(inputs, targets)

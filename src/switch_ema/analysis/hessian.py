@@ -72,9 +72,9 @@ def _agrees(operator: Any, objective: Objective, data: NumberedBatches) -> bool:
     generator = torch.Generator().manual_seed(0)
     column = [torch.randn(*p.shape, 1, generator=generator).to(p) for p in objective.parameters.values()]
     (numbered, targets) = next(iter(data))
-    with objective._frozen_randomness(), twice_differentiable(objective.model):
+    with objective.frozen_randomness(), twice_differentiable(objective.model):
         ours = torch.cat([part.flatten() for part in operator._matmat_batch(numbered, targets, column)])
-        objective._seed(0)
+        objective.seed(0)
         try:
             theirs = torch.cat([part.flatten() for part in _batch_products(objective, numbered[1], column)])
         except torch.OutOfMemoryError:
@@ -98,7 +98,7 @@ def _reverse_over_reverse(objective: Objective, columns: list[Tensor]) -> list[T
     sums = [torch.zeros_like(column) for column in columns]
     count = 0
     for number, batch in enumerate(objective.batches):
-        objective._seed(number)
+        objective.seed(number)
         try:
             products = _batch_products(objective, batch, columns)
         except torch.OutOfMemoryError:

@@ -169,9 +169,6 @@ class Objective:
         """Seed torch's random generators for the batch of this number, so that a loss draws what it draws elsewhere."""
         self._replica.seed(number)
 
-    _frozen_randomness = frozen_randomness
-    _seed = seed
-
     def _check(self) -> float:
         """Go through the batches twice, and return the loss of the first pass."""
         total, count, prints = 0.0, 0, []

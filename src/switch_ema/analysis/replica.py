@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -40,6 +41,7 @@ class Replica:
         self.state = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
         self._whole = _Whole(self.model, loss)
         self._vmap_works = True
+        self._most = sys.maxsize  # points that fit at once, as far as is known
         self._output_bytes = 0
 
     @property
@@ -56,14 +58,19 @@ class Replica:
 
     def losses(self, steps: Tensor, moves: Moves, batch: Any, number: int) -> Tensor:
         """Return the losses (points,) of a batch at weights + steps (points, k) * moves, together where that works."""
+        if len(steps) > self._most:
+            return torch.cat([self.losses(part, moves, batch, number) for part in steps.split(self._most)])
         if len(steps) > 1 and self._vmap_works:
             try:
                 with warnings.catch_warnings():
                     warnings.filterwarnings("ignore", message="There is a performance drop")  # one operation is looped
                     weights = self._weights(steps, moves)
                     return vmap(lambda point: self.loss(point, batch, number), randomness="same")(weights)
+            except torch.OutOfMemoryError:
+                self._most = len(steps) // 2
             except Exception:  # of many types; what is not vmap's doing comes again in the loop
                 self._vmap_works = False
+            return self.losses(steps, moves, batch, number)  # outside the handlers, which hold what has to be freed
         return torch.stack([self.loss(self._weights(point, moves), batch, number) for point in steps])
 
     def _weights(self, steps: Tensor, moves: Moves) -> dict[str, Tensor]:
