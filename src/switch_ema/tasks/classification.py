@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -75,6 +75,7 @@ class Classification(Task):
             self.training_metrics = (Metric("clean_accuracy", True), Metric("memorised", False))
         self._batches = found.batches(augmentation(chosen, found.size, found.mean, found.std))
         self._shape = len(found.mean), found.size
+        self._mean, self._std, self._white = found.mean, found.std, found.white
         self._mixing = mixing(chosen)
 
     def build_model(self) -> nn.Module:
@@ -180,6 +181,23 @@ class Classification(Task):
         labels = self._labels_on(device, part)
         for images, index in self._batches.held_out(part, _EVALUATION_BATCH, device):
             yield images, labels[index]
+
+    def changed_batches(self, part: Part, device: torch.device, change: Callable[[Tensor], Tensor]) -> Iterator[Batch]:
+        """Yield what `fixed_batches` does, with images changed before they are normalised, such as corrupted.
+
+        Args:
+            part: ``train``, ``val`` or ``test``.
+            device: Where the batches are made.
+            change: Takes images (n, channels, size, size) from 0, black, to 1, white (the highest value of the training
+                images), and returns as many.
+        """
+        black, white = (
+            torch.tensor([(value - mean) / std for mean, std in zip(self._mean, self._std, strict=True)], device=device)
+            for value in (0.0, self._white)
+        )
+        low, width = black[:, None, None], (white - black)[:, None, None]
+        for images, labels in self.fixed_batches(part, device):
+            yield low + width * change(((images - low) / width).clamp(0, 1)), labels
 
     def _labels_on(self, device: torch.device, split: str) -> Tensor:
         self._labels[split] = self._labels[split].to(device)

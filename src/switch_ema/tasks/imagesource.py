@@ -36,6 +36,7 @@ class ImageSource:
         class_names: Name of each class.
         mean: Mean of each channel, on the scale 0 to 255.
         std: Standard deviation of each channel.
+        white: The highest value of a pixel: that of the training images, or 255 where these stay on disk.
         source_labels: Labels of all rows of the training file.
         size: Side of the images in pixels.
         batches: Makes batches of them, with training images augmented.
@@ -47,6 +48,7 @@ class ImageSource:
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    white: float
     source_labels: NDArray[np.int64]
     size: int
     batches: Callable[[Augment], ImageBatches | StreamBatches]
@@ -79,6 +81,7 @@ def read_images(
             class_names=found.class_names,
             mean=found.mean,
             std=found.std,
+            white=float(found.train.images.max()),
             source_labels=found.source_labels,
             size=found.train.images.shape[1],
             batches=lambda augment: ImageBatches(storage, found.mean, found.std, augment),
@@ -92,6 +95,7 @@ def read_images(
         class_names=listed.class_names,
         mean=listed.mean,
         std=listed.std,
+        white=255.0,
         source_labels=listed.source_labels,
         size=image_size,
         batches=lambda augment: StreamBatches(

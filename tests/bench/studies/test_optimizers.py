@@ -24,7 +24,7 @@ def reading(name: str, gains: Mapping[str, tuple[float | None, ...]], seeds: int
         for seed, gain in enumerate(each[:seeds])
     }
     run, rows = build(curves)
-    return Reading(name, name.upper(), run, Results.from_rows(run, rows), [], {})
+    return Reading(name, OPTIMIZERS[name], run, Results.from_rows(run, rows), [], {})
 
 
 def settings(**changes: object) -> Settings:
@@ -40,12 +40,12 @@ def test_the_sentences_name_where_it_helps_and_where_it_hurts() -> None:
     found = STUDY.findings(arms)
     start = "Switch EMA (sema) against plain training with the same optimizer, each at its own best rate: "
     assert found.sentences[0] == (
-        f"{start}better with 1 of 3 (SGD); worse with 1 of 3 (ADAM); no different beyond noise with 1 of 3 (LARS)."
+        f"{start}better with 1 of 3 (SGD); worse with 1 of 3 (Adam); no different beyond noise with 1 of 3 (LARS)."
     )
     assert found.sentences[3].endswith("own best rate: no different beyond noise with all 3.")
     assert found.notes[0].startswith("12 intervals")
     (table,) = [panel.table for panel in found.panels if panel.table]
-    assert [row[0] for row in table[1]] == ["SGD", "ADAM", "LARS"]
+    assert [row[0] for row in table[1]] == ["SGD", "Adam", "LARS"]
     stars = found.panels[0].plots[1].traces[0]["text"]
     assert stars[-1] == ["+0.1033 *", "+0.0033", "+0.1033 *"]  # ema, the topmost row
 
@@ -58,6 +58,17 @@ def test_sharpness_aware_training_is_set_against_itself() -> None:
         in (found.sentences[2])
     )
     assert "(SGD with SAM)" in found.sentences[2]
+
+
+def test_a_rate_at_an_edge_is_named_where_it_counts() -> None:
+    curves = {
+        (label, lr, seed): same(BASE[seed] + (lr == 0.3) * (label == "sema") - 0.1 * (lr != 0.1))
+        for label in METHODS for lr in (0.03, 0.1, 0.3) for seed in range(3)
+    }  # fmt: skip
+    run, rows = build(curves)
+    found = STUDY.findings([Reading("sgd", "SGD", run, Results.from_rows(run, rows), [], {})])
+    assert "with 1 of 1 (SGD at an edge of its rates)" in found.sentences[0]
+    assert "edge" not in found.sentences[2]
 
 
 def test_one_seed_and_divergence_claim_nothing() -> None:
@@ -79,7 +90,7 @@ def test_every_optimizer_has_its_own_rates_in_proportion_to_what_was_asked(asked
         assert own is not None
         default = vary(base, optimizer=name, lr=(), lr_min=0, betas=(), eps=None).lr[0]
         assert own.optimizer == name
-        assert own.lr == pytest.approx([ratio * default * factor for factor in (0.3, 1, 3)])
+        assert own.lr == pytest.approx([ratio * default * factor for factor in (0.3, 1, 3, 10)])
         assert own.betas == (base.betas if name == base.optimizer else ())
         assert {method.label for method in own.parsed_methods()} >= set(METHODS)
     sgd = arms["sgd"]

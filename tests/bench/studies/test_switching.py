@@ -38,7 +38,11 @@ EMAS = [f"ema:decay=window {w:g} epochs" for w in decay_window.EMA_WINDOWS]
 def decay_arms(switching: float, auto: float = 0.8, seeds: int = 4) -> list[Reading]:
     """Plain training is best at the lowest rate; one pair ends where told, the others at 0.8."""
     plain = {0.01: 0.9, 0.1: 0.85, 1.0: 0.5}
-    bn = [f"sema:decay=window {w:g} epochs{more}" for w in decay_window.WINDOWS for more in ("", ",use_buffers=false")]
+    bn = [
+        f"sema:decay=window {w:g} epochs{more}"
+        for w in decay_window.BATCHNORM_WINDOWS
+        for more in ("", ",use_buffers=false")
+    ]
     return [
         arm("asked-plain", "net: plain", ["baseline", *EMAS, "ema:decay=auto"], lambda _, lr: plain[lr], seeds=seeds),
         arm(

@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from switch_ema.bench.plots import Plot, Series, heatmap, lines
 from switch_ema.bench.settings import Settings
 from switch_ema.bench.stats import BASELINE, best_rate, spread
-from switch_ema.bench.studies.problems import CONVOLUTIONS, problems
+from switch_ema.bench.studies.problems import CONVOLUTIONS, POINTS, problems
 from switch_ema.bench.studies.study import Arm, Claim, Findings, Panel, Reading, Study, rates, vary
 from switch_ema.bench.studies.tuned import Standing, best, standing
 from switch_ema.bench.studies.words import apart
@@ -18,6 +18,7 @@ from switch_ema.bench.wording import decimals_for, show_difference, show_spread,
 
 WINDOWS = (0.1, 0.3, 1.0, 3.0)
 INTERVALS = (0.5, 1.0, 3.0)
+BATCHNORM_WINDOWS = (0.3, 1.0, 3.0)
 EMA_WINDOWS = (*WINDOWS, 6.0)
 _AUTO_EMA, _AUTO_SEMA = "ema:decay=auto", "sema:decay=auto,switch_every=auto"
 _WIDE = (0.03, 0.1, 0.3, 1, 3, 6)
@@ -45,7 +46,7 @@ def _arms(base: Settings) -> list[Arm]:
     }
     for kind, (about, methods, factors) in kinds.items():
         for name, (title, asked) in problems(base).items():
-            if name != CONVOLUTIONS:
+            if name not in (POINTS, CONVOLUTIONS):
                 settings = vary(asked, methods=methods, lr=rates(asked, factors))
                 arms.append(Arm(f"{name}-{kind}", f"{title}: {about}", settings))
     arms.append(Arm(_BATCHNORM, "BatchNorm statistics of Switch EMA", _with_batchnorm(base)))
@@ -54,7 +55,11 @@ def _arms(base: Settings) -> list[Arm]:
 
 def _with_batchnorm(base: Settings) -> Settings:
     """Return a comparison of a network with BatchNorm, whose statistics are averaged or those of the online model."""
-    kinds = [f"sema:decay=window {window:g} epochs{more}" for window in WINDOWS for more in ("", ",use_buffers=false")]
+    kinds = [
+        f"sema:decay=window {window:g} epochs{more}"
+        for window in BATCHNORM_WINDOWS
+        for more in ("", ",use_buffers=false")
+    ]
     small: dict[str, Any] = {"model": "small-resnet", "epochs": max(1, base.epochs // 2)} if base.model == "mlp" else {}
     return vary(base, methods=",".join(["baseline", *kinds]), seeds=min(base.seeds, 3), **small)
 
@@ -196,9 +201,9 @@ def _batchnorm(arm: Reading) -> Panel:
     for name, (more, what) in kinds.items():
         spreads = [
             spread(results.at(f"sema:decay=window {w:g} epochs{more}", lr, "test", metric=what).values())
-            for w in WINDOWS
+            for w in BATCHNORM_WINDOWS
         ]
-        series.append(Series.of(name, list(WINDOWS), spreads))
+        series.append(Series.of(name, list(BATCHNORM_WINDOWS), spreads))
         table.append(spreads)
     gaps = [
         abs(a.mean - b.mean)
