@@ -58,7 +58,7 @@ class Keeper:
 
         state = {name: tensor.detach().cpu().clone() for name, tensor in run.module.state_dict().items()}
         about = json.dumps({"method": label, "epoch": run.epoch})  # one entry: the order of several is not fixed
-        data = save(state, metadata={"switch_ema": about})
+        data = save(state, metadata={"kept": about})
         folder = self._folder / run.trajectory.name / slug(label)
         folder.mkdir(parents=True, exist_ok=True)
         for name in names:
