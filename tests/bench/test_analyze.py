@@ -163,3 +163,14 @@ def test_batches_are_drawn_once_from_all_of_the_data() -> None:
 
     assert torch.equal(in_order(drawn), in_order(everything))
     assert all(torch.equal(one[0], other[0]) for one, other in zip(batches, again, strict=True))
+
+
+def test_few_examples_are_drawn_from_everywhere() -> None:
+    task = create("classification", seed=0, model="mlp")
+    everything = torch.cat([inputs for inputs, _ in task.fixed_batches("train", torch.device("cpu"))])
+    ((inputs, targets),), words = measured_batches(task, "train", torch.device("cpu"), 1, 64)
+    assert words == "256 of 1,294 training examples"
+    assert len(inputs) == len(targets) == 256
+    places = [int((everything == image).flatten(1).all(1).nonzero()[0]) for image in inputs]
+    quarters = torch.tensor(places).mul(4).div(len(everything), rounding_mode="floor").bincount()
+    assert all(40 < count < 90 for count in quarters.tolist())  # 64 are expected, with a deviation of 6

@@ -46,19 +46,21 @@ def report(
 
     `sema report runs/digits runs/points runs/language --out across-tasks.html`
     """
-    from switch_ema.bench.joined import join_runs
     from switch_ema.bench.results import read_run
-    from switch_ema.bench.studies.run import FILE, read_arms
+    from switch_ema.bench.studies.entries import FILE
 
     studies = [folder for folder in folders if (folder / FILE).is_file()]
     runs = [folder for folder in folders if folder not in studies]
-    for folder in studies:
-        read_arms(folder)
     for folder in runs:
         read_run(folder)
-    joined = join_runs(runs) if len(runs) > 1 else None
-    if out and joined is None:
+    if out and len(runs) < 2:
         raise InputError(f"--out {out} names the page that joins comparisons; name two or more of their folders")
+    from switch_ema.bench.joined import join_runs
+    from switch_ema.bench.studies.run import read_arms
+
+    for folder in studies:
+        read_arms(folder)
+    joined = join_runs(runs) if len(runs) > 1 else None
     from switch_ema.bench.report import write_report
     from switch_ema.bench.studies.report import write_study
 

@@ -42,7 +42,7 @@ def test_the_sentences_name_where_it_helps_and_where_it_hurts() -> None:
     assert found.sentences[0] == (
         f"{start}better with 1 of 3 (SGD); worse with 1 of 3 (Adam); no different beyond noise with 1 of 3 (LARS)."
     )
-    assert found.sentences[3].endswith("own best rate: no different beyond noise with all 3.")
+    assert found.sentences[3].endswith("own best rate: no different beyond noise with all 3 (SGD, Adam, LARS).")
     assert found.notes[0].startswith("12 intervals")
     (table,) = [panel.table for panel in found.panels if panel.table]
     assert [row[0] for row in table[1]] == ["SGD", "Adam", "LARS"]
@@ -67,8 +67,8 @@ def test_a_rate_at_an_edge_is_named_where_it_counts() -> None:
     }  # fmt: skip
     run, rows = build(curves)
     found = STUDY.findings([Reading("sgd", "SGD", run, Results.from_rows(run, rows), [], {})])
-    assert "with 1 of 1 (SGD at an edge of its rates)" in found.sentences[0]
-    assert "edge" not in found.sentences[2]
+    assert "with 1 of 1 (SGD*)" in found.sentences[0]
+    assert "*" not in found.sentences[2]
 
 
 def test_one_seed_and_divergence_claim_nothing() -> None:

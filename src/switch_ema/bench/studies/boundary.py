@@ -75,8 +75,9 @@ def _arms(base: Settings) -> list[Arm]:
 
 def _asked(base: Settings, lr: Sequence[float]) -> Settings:
     """Return the comparison; windows are a tenth of training, but for the Switch EMA of one epoch."""
-    window = f"window {base.epochs / 10:g} epochs"
-    switching = f"sema:decay={window},switch_every={base.epochs / 10:g} epochs"
+    tenth = max(1, base.epochs / 10)
+    window = f"window {tenth:g} epochs"
+    switching = f"sema:decay={window},switch_every={tenth:g} epochs"
     return vary(base, methods=f"baseline,ema:decay={window},sema,{switching},swa", lr=lr, keep_weights="last")
 
 

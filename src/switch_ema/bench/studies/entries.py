@@ -11,6 +11,9 @@ from switch_ema.errors import unknown
 if TYPE_CHECKING:
     from switch_ema.bench.studies.study import Study
 
+FILE = "study.json"
+"""The record of a study, in its folder."""
+
 STUDIES: Mapping[str, str] = {
     "convergence": "how many epochs each method needs to a target",
     "landscape": "how deep and how wide the minima are that each method finds",

@@ -32,7 +32,7 @@ from switch_ema.errors import InputError
 _BATCHES = 2  # of 256 examples
 _STEPS, _DIRECTIONS, _LABELS = 5, 10, 2
 _MATVECS, _TOLERANCE, _TRACE_MATVECS = 60, 0.1, 18  # the error of an eigenvalue goes with the tolerance squared
-_SIDE, _FINE, _BETWEEN = 21, 41, 25
+_SIDE, _FINE, _BETWEEN = 17, 33, 25
 _SPAN = 1.0  # in lengths of the filters
 _MARGIN = 0.15
 

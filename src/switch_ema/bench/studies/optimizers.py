@@ -112,7 +112,7 @@ def _over_all(name: str, trainers: Sequence[Trainer], method: str, over: str) ->
     """Say with which optimizers a method is better, worse, or no different than another."""
     readings: dict[Judgement, list[str]] = {"better": [], "worse": [], "unclear": [], "unknown": []}
     for each in trainers:
-        edge = " at an edge of its rates" * (each.methods[method].at_edge or each.methods[over].at_edge)
+        edge = "*" * (each.methods[method].at_edge or each.methods[over].at_edge)
         readings[each.gain(method, over).judge(each.higher_is_better)].append(f"{each.name}{edge}")
     other = "plain training with the same optimizer" if over == BASELINE else over.upper()
     words = {
@@ -122,13 +122,13 @@ def _over_all(name: str, trainers: Sequence[Trainer], method: str, over: str) ->
         "unknown": "not to be judged, without an interval, with {}",
     }
     said = "; ".join(words[kind].format(_listed(names, trainers)) for kind, names in readings.items() if names)
-    return f"{name} against {other}, each at its own best rate: {said}."
+    where = " (* best at the lowest or highest rate tried)" if "*" in said else ""
+    return f"{name} against {other}, each at its own best rate{where}: {said}."
 
 
 def _listed(names: Sequence[str], trainers: Sequence[Trainer]) -> str:
-    if len(names) == len(trainers) > 1 and [each.name for each in trainers] == list(names):
-        return f"all {len(trainers)}"
-    return f"{len(names)} of {len(trainers)} ({', '.join(names)})"
+    total = len(trainers)
+    return f"{f'all {total}' if len(names) == total > 1 else f'{len(names)} of {total}'} ({', '.join(names)})"
 
 
 def _values(trainers: Sequence[Trainer]) -> Plot:

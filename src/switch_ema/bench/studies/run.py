@@ -19,11 +19,10 @@ from switch_ema.bench.request import as_asked, request
 from switch_ema.bench.results import Row, Store, read_run, write_json, write_text
 from switch_ema.bench.settings import Settings
 from switch_ema.bench.stats import Results
-from switch_ema.bench.studies.entries import find_study
+from switch_ema.bench.studies.entries import FILE, find_study
 from switch_ema.bench.studies.study import Arm, Measured, Reading, Study
 from switch_ema.errors import FieldError, InputError
 
-FILE = "study.json"
 _MEASURED = "measured.json"
 
 
