@@ -96,8 +96,11 @@ def test_agreement_is_compared_over_pairs_of_seeds() -> None:
 
 def test_what_the_rate_alone_does_is_told() -> None:
     reading = decided({"squared-gradient": level(sema=0.5)})
-    worse = [dict(row) | {"lr": 0.3, "value": 7.0 if row["metric"] == "squared-gradient" else 0.1} for row in reading.measured
-             if row["method"] == "baseline"]  # fmt: skip
+    worse = [
+        {**row, "lr": 0.3, "value": 7.0 if row["metric"] == "squared-gradient" else 0.1}
+        for row in reading.measured
+        if row["method"] == "baseline"
+    ]
     results = Results.from_rows(reading.run, [*reading.measured, *worse])
     findings = STUDY.findings([replace(reading, results=results)])
     assert findings.sentences[0].endswith("squared gradient of plain training is 1.0000 at 0.1, 7.0000 at 0.3.")
