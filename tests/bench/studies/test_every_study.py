@@ -16,19 +16,12 @@ RATES = {name: ("--lr", "0.02,0.05") for name in STUDIES if name not in ("theory
 def test_study_runs(sema: Sema, tmp_path: Path, name: str) -> None:
     epochs = 2 if name == "post-hoc" else 1  # two snapshots make an average
     seeds = 2 if name == "consistency" else 1  # it compares them
-    asked = (
-        "study",
-        name,
-        "--epochs",
-        epochs,
-        "--seeds",
-        1,
-        "--jobs",
-        1,
+    asked = [
+        *("study", name, "--epochs", epochs, "--seeds", seeds, "--jobs", 1),
         *RATES.get(name, ()),
         "--out",
         tmp_path / "s",
-    )
+    ]
     answer = sema(*asked)
     assert answer.code == 0, answer.err
     sentences = answer.out.splitlines()
