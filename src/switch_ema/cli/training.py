@@ -117,6 +117,7 @@ def study(
     if name.startswith("-"):
         raise InputError(f"name the study before {name}: sema study NAME {name} ...")
     base, arms = plan_study(name, recipe, settings, task_options(context.args))
+    at_once = default_jobs(base, jobs)
     from switch_ema.bench.progress import LiveProgress
 
     quiet()
@@ -126,7 +127,7 @@ def study(
     messages.print(f"results go to {folder}", highlight=False, soft_wrap=True)
     command = shlex.join(["sema", *sys.argv[1:]])
     tell = partial(messages.print, highlight=False, markup=False, soft_wrap=True)
-    page = run_study(name, base, arms, folder, command, tell, lambda: LiveProgress(messages), default_jobs(base, jobs))
+    page = run_study(name, base, arms, folder, command, tell, lambda: LiveProgress(messages), at_once)
     tell_findings(folder, page)
 
 
