@@ -21,6 +21,7 @@ OWN = "own"
 _CONTRACT = (
     "name", "data", "model", "metrics", "final_metrics", "num_train", "build_model", "train_batches", "loss",
     "evaluate", "averaged_part", "after_step", "evaluate_final", "exhibits",
+    "training_metrics", "evaluate_training", "fixed_batches",
 )  # fmt: skip
 
 
