@@ -59,7 +59,7 @@ def keep(page: webdriver.Chrome, name: str) -> None:
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
     """Write the page of a study from small made-up files."""
-    return write_study(save_study(tmp_path))
+    return write_study(save_study(tmp_path))[1]
 
 
 def bowl(depth: float) -> list[list[float]]:

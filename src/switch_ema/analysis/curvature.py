@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from switch_ema.analysis.memory import affordable
 from switch_ema.analysis.objective import Objective, num_examples
 from switch_ema.errors import InputError
 from switch_ema.libraries import require
@@ -23,8 +24,6 @@ _NO_MATTER = (
     ".torch.jit.script. is deprecated",  # torch uses it for forward derivatives
     "TF32 acceleration on top of oneDNN",  # as torch switches oneDNN off
 )
-_CPU_BYTES = 2**28  # for the columns that are multiplied at once
-_CUDA_SHARE = 8  # one part in so many of the device's memory
 
 
 @final
@@ -107,14 +106,6 @@ class Curvature:
         ):
             objective.loss(objective.model, next(iter(objective.batches)))
         return affordable(4 * self.dim * self.dtype.itemsize + 3 * kept, self.device)
-
-
-def affordable(size: int, device: torch.device) -> int:
-    """Return how many things of a size in bytes may be worked on at once, at least 1."""
-    budget = _CPU_BYTES
-    if device.type == "cuda":
-        budget = torch.cuda.get_device_properties(device).total_memory // _CUDA_SHARE
-    return max(1, budget // max(1, size))
 
 
 class Numbered(nn.Module):

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from switch_ema.analysis.curvature import affordable, check_mean, twice_differentiable
+from switch_ema.analysis.curvature import check_mean, twice_differentiable
+from switch_ema.analysis.memory import affordable
 from switch_ema.analysis.objective import Objective, supervised
 from switch_ema.errors import InputError
 

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from switch_ema.analysis.memory import affordable
+
 Moves = Mapping[str, list[tuple[int, Tensor]]]
 """By the name of a tensor: the columns of the coefficients that move it, and where to."""
 
 _CPU_BYTES = 24 * 2**20  # for all points evaluated at once: with more, caches miss
 _CPU_FEWEST = 8  # where fewer fit, the work of a point outweighs the cost of a call, and the loop is as fast
-_CUDA_SHARE = 8  # one part in so many of the device's memory
 _LIVE_OUTPUTS = 4  # tensors of a layer's size alive at once: its input, its output, and copies
 
 
@@ -87,11 +88,8 @@ class Replica:
     def affordable_chunk(self, moves: Moves) -> int:
         """Return how many points to evaluate at once; 1 where the loop is as fast."""
         moved = sum(self.state[name].numel() * self.state[name].element_size() for name in moves)
-        point = max(1, 2 * moved + _LIVE_OUTPUTS * self._output_bytes)
-        if self.device.type == "cuda":
-            return max(1, torch.cuda.get_device_properties(self.device).total_memory // _CUDA_SHARE // point)
-        chunk = _CPU_BYTES // point
-        return chunk if chunk >= _CPU_FEWEST else 1
+        chunk = affordable(2 * moved + _LIVE_OUTPUTS * self._output_bytes, self.device, _CPU_BYTES)
+        return chunk if chunk >= _CPU_FEWEST or self.device.type == "cuda" else 1
 
     def seed(self, number: int) -> None:
         """Seed torch's random generators of the CPU and of the model's device."""

@@ -118,6 +118,24 @@ def _read_json(path: Path, missing: str) -> dict[str, Any]:
     return content
 
 
+def refuse_other(folder: Path, what: str, there: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Refuse a folder that holds what was asked for with other settings.
+
+    Args:
+        folder: The folder.
+        what: What it holds: `"comparison"` or `"study"`.
+        there: The settings of what it holds.
+        asked: The settings that are asked for.
+
+    Raises:
+        InputError: A setting differs.
+    """
+    for name in sorted(set(there) | set(asked)):
+        if there.get(name) != asked.get(name):
+            difference = f"{name.replace('_', '-')}: {there.get(name)!r} there, {asked.get(name)!r} asked"
+            raise InputError(f"--out {folder} holds another {what} ({difference}); choose another --out")
+
+
 class Store:
     """A run folder that one process writes.
 
@@ -145,10 +163,7 @@ class Store:
         there = run.get("asked")
         if not isinstance(there, dict):
             raise InputError(f"{self.run_path} is damaged; delete the folder or choose another --out")
-        for name in sorted(set(there) | set(asked)):
-            if there.get(name) != asked.get(name):
-                difference = f"{name.replace('_', '-')}: {there.get(name)!r} there, {asked.get(name)!r} asked"
-                raise InputError(f"--out {self.folder} holds another comparison ({difference}); choose another --out")
+        refuse_other(self.folder, "comparison", there, asked)
         return len(self.done()) == len(run["trajectories"])
 
     @contextmanager

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from switch_ema.bench.studies.study import Findings
 
 _LOG_WIDTH = 120
 
@@ -27,9 +31,6 @@ def show(folder: Path, as_json: bool) -> None:
         print_summary(summary, console if console.is_terminal else Console(width=_LOG_WIDTH), folder / "report.html")
 
 
-def tell_findings(folder: Path, page: Path) -> None:
+def tell_findings(findings: Findings, page: Path) -> None:
     """Print the answer of a study and where its page is."""
-    from switch_ema.bench.studies.report import read_findings
-
-    findings = read_findings(folder)
     typer.echo("\n".join([*findings.sentences, *findings.notes, f"report: {page}"]))

@@ -127,8 +127,8 @@ def study(
     messages.print(f"results go to {folder}", highlight=False, soft_wrap=True)
     command = shlex.join(["sema", *sys.argv[1:]])
     tell = partial(messages.print, highlight=False, markup=False, soft_wrap=True)
-    page = run_study(name, base, arms, folder, command, tell, lambda: LiveProgress(messages), at_once)
-    tell_findings(folder, page)
+    found = run_study(name, base, arms, folder, command, tell, lambda: LiveProgress(messages), at_once)
+    tell_findings(*found)
 
 
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(with_settings(study))

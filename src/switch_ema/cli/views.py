@@ -65,7 +65,7 @@ def report(
     from switch_ema.bench.studies.report import write_study
 
     for folder in studies:
-        tell_findings(folder, write_study(folder))
+        tell_findings(*write_study(folder))
     for folder in runs:
         write_report(folder)
         if joined is None:

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 
 from switch_ema.bench.kept import LAST, LOWEST_LOSS
 from switch_ema.bench.plots import Plot, bars, reliability
-from switch_ema.bench.settings import Settings
 from switch_ema.bench.stats import BASELINE, Difference, Results, paired_difference, spread
 from switch_ema.bench.studies.calibration_measured import BINS, DRAWN, SCALED, SCORES, WRONGLY, measure_calibration
-from switch_ema.bench.studies.labels import with_wrong_labels
 from switch_ema.bench.studies.robustness import corrupted, measure_corrupted
-from switch_ema.bench.studies.standing import BEFORE_SWA, POINTS, averages, check_classes, gaps, values, verdicts
-from switch_ema.bench.studies.study import Arm, Claim, Findings, Measured, Panel, Reading, Study, rates
+from switch_ema.bench.studies.standing import BEFORE_SWA, POINTS, best_of_averages, gaps, values, verdicts
+from switch_ema.bench.studies.study import Arm, Claim, Findings, Measured, Panel, Reading, Study
 from switch_ema.bench.studies.words import at_edges
 from switch_ema.bench.wording import NONE, show_difference, show_spread, signed
 
@@ -36,11 +34,6 @@ _WRONG = (
     "made wrong as of training's, as where nobody knows which labels are wrong. The change is that of the ECE on test, "
     "paired over the seeds."
 )
-
-
-def _arms(base: Settings) -> list[Arm]:
-    check_classes(base)
-    return with_wrong_labels(base, methods=averages(base), lr=rates(base, (0.3, 1, 4)), keep_weights="best")
 
 
 def _measure(arm: Arm, trained: Trained | None) -> Measured:
@@ -194,7 +187,7 @@ STUDY = Study(
     given={"model": "mlp", "epochs": "20", "seeds": "5", "lr": "0.05"},
     options={},
     recipe="b-cifar100-resnet18",
-    arms=_arms,
+    arms=best_of_averages,
     findings=_findings,
     measure=_measure,
 )

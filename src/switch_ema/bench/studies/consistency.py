@@ -8,21 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from switch_ema.bench.kept import LAST, LOWEST_LOSS
 from switch_ema.bench.plots import bars
-from switch_ema.bench.settings import Settings
 from switch_ema.bench.stats import BASELINE, Difference, spread
-from switch_ema.bench.studies.labels import with_wrong_labels
 from switch_ema.bench.studies.pairs import Matrix, between, over_pairs, pair_spread
 from switch_ema.bench.studies.standing import (
     BEFORE_SWA,
     POINTS,
-    averages,
-    check_classes,
+    best_of_averages,
     logits,
     standing,
     values,
     verdicts,
 )
-from switch_ema.bench.studies.study import Arm, Claim, Findings, Measured, Panel, Reading, Study, rates
+from switch_ema.bench.studies.study import Arm, Claim, Findings, Measured, Panel, Reading, Study
 from switch_ema.bench.studies.words import at_edges
 from switch_ema.bench.wording import NONE, show_difference, show_spread, signed
 
@@ -46,11 +43,6 @@ _TEXT = (
     "pair before. The last column compares with plain training of the same seed, so it says what the method itself "
     "changes (and, where it stands at another rate, what the rate changes)."
 )
-
-
-def _arms(base: Settings) -> list[Arm]:
-    check_classes(base)
-    return with_wrong_labels(base, methods=averages(base), lr=rates(base, (0.3, 1, 4)), keep_weights="best")
 
 
 def _measure(arm: Arm, trained: Trained | None) -> Measured:
@@ -212,7 +204,7 @@ STUDY = Study(
     given={"model": "mlp", "epochs": "20", "seeds": "5", "lr": "0.05"},
     options={},
     recipe="b-cifar100-resnet18",
-    arms=_arms,
+    arms=best_of_averages,
     findings=_findings,
     measure=_measure,
 )

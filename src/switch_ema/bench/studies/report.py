@@ -21,25 +21,14 @@ from switch_ema.bench.wording import count
 from switch_ema.recipes.reader import EVIDENCE
 
 
-def read_findings(out: Path) -> Findings:
-    """Return what came out of a study.
+def write_study(out: Path) -> tuple[Findings, Path]:
+    """Write ``report.html`` of a study, and the same as text, ``findings.md``.
 
     Args:
         out: The folder of the study.
 
-    Raises:
-        InputError: A file is damaged or missing.
-    """
-    study = find_study(read_study(out)["study"])
-    arms = read_arms(out)
-    return _with_caveats(study.findings(arms), arms)
-
-
-def write_study(out: Path) -> Path:
-    """Write ``report.html`` of a study, and the same as text, ``findings.md``; return the path of the first.
-
-    Args:
-        out: The folder of the study.
+    Returns:
+        What came out, and the path of the page.
 
     Raises:
         InputError: A file is damaged or missing.
@@ -50,7 +39,7 @@ def write_study(out: Path) -> Path:
     path = out / "report.html"
     write_text(out / "findings.md", as_markdown(record, study, arms, findings))
     write_text(path, _page(record, study, arms, findings))
-    return path
+    return findings, path
 
 
 def _with_caveats(findings: Findings, arms: Sequence[Reading]) -> Findings:

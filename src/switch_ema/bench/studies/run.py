@@ -10,18 +10,21 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from switch_ema.bench.compare import Progress, compare, prepare
 from switch_ema.bench.machine import quiet, threads
 from switch_ema.bench.progress import Silent
 from switch_ema.bench.request import as_asked, request
-from switch_ema.bench.results import Row, Store, read_run, write_json, write_text
+from switch_ema.bench.results import Row, Store, read_run, refuse_other, write_json, write_text
 from switch_ema.bench.settings import Settings
 from switch_ema.bench.stats import Results
 from switch_ema.bench.studies.entries import FILE, find_study
-from switch_ema.bench.studies.study import Arm, Measured, Reading, Study
+from switch_ema.bench.studies.study import Arm, Findings, Measured, Reading
 from switch_ema.errors import FieldError, InputError
+
+if TYPE_CHECKING:
+    from switch_ema.bench.studies.trained import Trained
 
 _MEASURED = "measured.json"
 
@@ -64,7 +67,7 @@ def run_study(
     tell: Callable[[str], None],
     progress: Callable[[], AbstractContextManager[Progress]],
     jobs: int = 1,
-) -> Path:
+) -> tuple[Findings, Path]:
     """Run a study, or what is left of it.
 
     Args:
@@ -78,7 +81,7 @@ def run_study(
         jobs: Comparisons that run side by side, each in a process of its own.
 
     Returns:
-        The report page.
+        What came out, and the path of the report page.
 
     Raises:
         InputError: The folder holds something else, or the data turn out to be wrong.
@@ -136,9 +139,10 @@ def _run_arm(name: str, arm: Arm, out: Path, command: str, progress: Progress) -
     if arm.settings and not prepare(arm.settings, folder):
         quiet()
         compare(arm.settings, folder, command, progress)
-    study = find_study(name)
-    if study.measure and not (folder / _MEASURED).exists():
-        _measure(study, arm, folder)
+    measure = find_study(name).measure
+    if measure and not (folder / _MEASURED).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / _MEASURED, _packed(_measured(measure, arm, folder)))
 
 
 def _folder(out: Path, arm: Arm) -> Path:
@@ -151,25 +155,16 @@ def _check_folder(out: Path, name: str, base: Settings) -> None:
     there = read_study(out)
     if there["study"] != name:
         raise InputError(f"--out {out} holds the study {there['study']}; choose another --out")
-    asked = json.loads(json.dumps(as_asked(base)))
-    for key in sorted(set(asked) | set(there["asked"])):
-        if asked.get(key) != there["asked"].get(key):
-            difference = f"{key.replace('_', '-')}: {there['asked'].get(key)!r} there, {asked.get(key)!r} asked"
-            raise InputError(f"--out {out} holds another study ({difference}); choose another --out")
+    refuse_other(out, "study", there["asked"], json.loads(json.dumps(as_asked(base))))
 
 
-def _measure(study: Study, arm: Arm, folder: Path) -> None:
-    if study.measure is None:
-        return
-    folder.mkdir(parents=True, exist_ok=True)
+def _measured(measure: Callable[[Arm, Trained | None], Measured], arm: Arm, folder: Path) -> Measured:
     if arm.settings is None:
-        measured = study.measure(arm, None)
-    else:
-        from switch_ema.bench.studies.trained import Trained
+        return measure(arm, None)
+    from switch_ema.bench.studies.trained import Trained
 
-        with threads(arm.settings):
-            measured = study.measure(arm, Trained(folder, arm.settings))
-    write_text(folder / _MEASURED, _packed(measured))
+    with threads(arm.settings):
+        return measure(arm, Trained(folder, arm.settings))
 
 
 def _packed(measured: Measured) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from switch_ema.bench.kept import LAST, LOWEST_LOSS
 from switch_ema.bench.settings import Settings
 from switch_ema.bench.stats import BASELINE, Difference, Results, best_rate, paired_difference
+from switch_ema.bench.studies.labels import with_wrong_labels
+from switch_ema.bench.studies.study import Arm, rates
 from switch_ema.bench.wording import show_difference, signed
 from switch_ema.errors import InputError
 from switch_ema.tasks.usertask import is_user_task
@@ -42,6 +44,19 @@ def check_classes(base: Settings) -> None:
     """
     if base.task not in CLASSIFIERS and not is_user_task(base.task):
         raise InputError(f"task {base.task}: its models name no classes; write one of {', '.join(CLASSIFIERS)}")
+
+
+def best_of_averages(base: Settings) -> list[Arm]:
+    """Return plain training and averages on right and wrong labels, at a few rates, that keep their best weights.
+
+    Args:
+        base: The settings asked for.
+
+    Raises:
+        InputError: The task's models name no classes.
+    """
+    check_classes(base)
+    return with_wrong_labels(base, methods=averages(base), lr=rates(base, (0.3, 1, 4)), keep_weights="best")
 
 
 def standing(trained: Trained) -> Iterator[Kept]:
