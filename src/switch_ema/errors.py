@@ -1,4 +1,4 @@
-"""The one exception that means: the user's input is wrong."""
+"""The exceptions that mean: the user's input is wrong."""
 
 from __future__ import annotations
 
@@ -29,6 +29,10 @@ class FieldError(InputError):
     def __reduce__(self) -> tuple[type[FieldError], tuple[str, str]]:
         """Let it come back whole from another process."""
         return FieldError, (self.field, self.problem)
+
+
+class MissingLibraryError(InputError, ImportError):
+    """A library that something needs is not installed, or too old; the message has the line that installs it."""
 
 
 def unknown(what: str, got: str, known: Iterable[str], *, hint: str = "") -> InputError:

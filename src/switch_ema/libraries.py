@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
+import re
 
-from switch_ema.errors import InputError
+from switch_ema.errors import MissingLibraryError
 
 
-def require(what: str, *libraries: str) -> None:
-    """Refuse a request for which a library is missing.
+def require(what: str, *libraries: str, extra: str = "bench") -> None:
+    """Refuse a request for which a library is missing or too old.
 
     Args:
         what: What needs them, such as ``model gpt``.
-        libraries: Names to import them by.
+        libraries: Names to import them by, with the oldest version that will do where that matters: ``optax>=0.2``.
+        extra: The extra of this package that installs them.
 
     Raises:
-        InputError: One is not installed.
+        MissingLibraryError: One is not installed, or too old.
 
     Example:
         >>> require("text classification", "json", "no_such_library")
         Traceback (most recent call last):
         ...
-        switch_ema.errors.InputError: text classification needs no_such_library, which is not installed; run: pip install "switch-ema[bench]"
+        switch_ema.errors.MissingLibraryError: text classification needs no_such_library, which is not installed; run: pip install "switch-ema[bench]"
     """  # noqa: E501
     for library in libraries:
-        if importlib.util.find_spec(library) is None:
-            raise InputError(f'{what} needs {library}, which is not installed; run: pip install "switch-ema[bench]"')
+        name, _, oldest = library.partition(">=")
+        line = f'pip install --upgrade "switch-ema[{extra}]"' if oldest else f'pip install "switch-ema[{extra}]"'
+        if importlib.util.find_spec(name) is None:
+            raise MissingLibraryError(f"{what} needs {library}, which is not installed; run: {line}")
+        if oldest and _numbers(found := _version(name)) < _numbers(oldest):
+            raise MissingLibraryError(f"{what} needs {library}, found {found}; run: {line}")
+
+
+def _version(name: str) -> str:
+    [distribution, *_] = importlib.metadata.packages_distributions()[name]
+    return importlib.metadata.version(distribution)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return the release part of a version: 2.11.0rc1 is (2, 11, 0)."""
+    return tuple(int(number) for number in re.findall(r"(?:^|\.)(\d+)", version))
