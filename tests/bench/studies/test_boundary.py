@@ -59,7 +59,15 @@ def decided(
 
 
 def said(reading: Reading) -> str:
-    return STUDY.findings([reading]).sentences[0]
+    return STUDY.findings([reading]).panels[0].sentence
+
+
+def test_the_answer_is_short_and_in_percent() -> None:
+    (answer,) = STUDY.findings([decided({"squared-gradient": level(sema=0.4)})]).sentences
+    assert answer == (
+        "Circles, against plain training at the same rate: squared gradient smoother with sema (−60.0 %); boundary "
+        "length no different beyond noise with any method; score no different beyond noise with any method."
+    )
 
 
 def test_a_shorter_and_smoother_boundary_is_said_to_be() -> None:
@@ -105,7 +113,7 @@ def test_what_the_rate_alone_does_is_told() -> None:
     findings = STUDY.findings([replace(reading, results=results)])
     assert findings.sentences[0].endswith("squared gradient of plain training is 1.0000 at 0.1, 7.0000 at 0.3.")
     assert (
-        "squared gradient smoother with sema (−0.5" in findings.sentences[0]
+        "squared gradient smoother with sema (−0.5" in findings.panels[0].sentence
     )  # at the rate that is best on validation
     _, rows = findings.panels[0].table or ((), ())
     assert [row[:2] for row in rows] == [*((label, "0.1") for label in LABELS), ("baseline", "0.3")]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from switch_ema.bench.plots import Plot, bars
@@ -14,7 +15,7 @@ from switch_ema.bench.stats import BASELINE, Difference, Results, best_rate, pai
 from switch_ema.bench.studies.pairs import between, over_pairs, pair_spread
 from switch_ema.bench.studies.standing import check_classes
 from switch_ema.bench.studies.study import Arm, Claim, Findings, Measured, Panel, Reading, Study, Table, rates, vary
-from switch_ema.bench.wording import NONE, decimals_for, show, show_difference, show_spread
+from switch_ema.bench.wording import NONE, decimals_for, show, show_difference, show_spread, signed
 
 if TYPE_CHECKING:
     from switch_ema.bench.studies.trained import Trained
@@ -90,7 +91,7 @@ def _measure(_arm: Arm, trained: Trained | None) -> Measured:
 def _findings(arms: Sequence[Reading]) -> Findings:
     panels = [_panel(arm) for arm in arms]
     note = "Of the many intervals in the tables, one in twenty excludes zero by chance."
-    return Findings([panel.sentence for panel in panels], panels, [note])
+    return Findings([_answer(arm, panel) for arm, panel in zip(arms, panels, strict=True)], panels, [note])
 
 
 def _panel(arm: Reading) -> Panel:
@@ -101,18 +102,39 @@ def _panel(arm: Reading) -> Panel:
     return Panel(title, _sentence(title, arm), text, plots, _table(arm))
 
 
+def _answer(arm: Reading, panel: Panel) -> str:
+    """Say what each method makes of smoothness, length and score, in percent of plain training's."""
+    results = arm.trained
+    if len(results.seeds) == 1:
+        return f"{panel.title}: one seed cannot tell whose boundaries are smoother."
+    told = []
+    for measure in (_GRADIENT, _LENGTH, _headline(results)):
+        plain = spread(_of(results, BASELINE, measure.metric).values()).mean
+        told.append(_told(measure, _gaps(results, measure), partial(_share, plain=plain)))
+    return f"{panel.title}, against plain training at the same rate: {'; '.join(told)}.{_rate_alone(results)}"
+
+
+def _share(gap: Difference, plain: float | None) -> str:
+    return f"{signed(100 * gap.mean / plain, 1)} %" if gap.mean is not None and plain else show_difference(gap, 4)
+
+
 def _sentence(title: str, arm: Reading) -> str:
     """Say which methods differ from plain training beyond noise, measure by measure."""
     results = arm.trained
     if len(results.seeds) == 1:
         return f"{title}: one seed cannot tell whose boundaries are smoother."
-    headline = _Measure(results.metric, results.metric, results.higher_is_better, "better", "worse")
-    if not results.higher_is_better:
-        headline = _Measure(results.metric, results.metric, False, "worse", "better")
-    told = [_told(each, _gaps(results, each), results) for each in (headline, *_MEASURES)]
+    told = []
+    for measure in (_headline(results), *_MEASURES):
+        decimals = decimals_for(_of(results, BASELINE, measure.metric).values())
+        told.append(_told(measure, _gaps(results, measure), partial(show_difference, decimals=decimals)))
     agreeing = _Measure("", _AGREEMENT, True, "more", "less")
-    told.append(_told(agreeing, _agreement_gaps(arm), None))
-    return f"{title}, against plain training at the same rate: {'; '.join(told)}.{_rate_alone(results)}"
+    told.append(_told(agreeing, _agreement_gaps(arm), partial(show_difference, decimals=4)))
+    return f"{title}, against plain training at the same rate: {'; '.join(told)}."
+
+
+def _headline(results: Results) -> _Measure:
+    higher = results.higher_is_better
+    return _Measure(results.metric, results.metric, higher, *(("better", "worse") if higher else ("worse", "better")))
 
 
 def _rate_alone(results: Results) -> str:
@@ -125,16 +147,11 @@ def _rate_alone(results: Results) -> str:
     return f" By the rate alone the squared gradient of plain training is {told}."
 
 
-def _told(measure: _Measure, gaps: Mapping[str, Difference], results: Results | None) -> str:
-    decimals = decimals_for(_of(results, BASELINE, measure.metric).values()) if results else 4
+def _told(measure: _Measure, gaps: Mapping[str, Difference], show_gap: Callable[[Difference], str]) -> str:
     found = []
     for word, judged in ((measure.less, not measure.higher), (measure.more, measure.higher)):
         wanted = "better" if judged else "worse"
-        own = [
-            f"{label} ({show_difference(gap, decimals)})"
-            for label, gap in gaps.items()
-            if gap.judge(measure.higher) == wanted
-        ]
+        own = [f"{label} ({show_gap(gap)})" for label, gap in gaps.items() if gap.judge(measure.higher) == wanted]
         if own:
             found.append(f"{word} with {', '.join(own)}")
     return f"{measure.title} {' and '.join(found) if found else 'no different beyond noise with any method'}"
