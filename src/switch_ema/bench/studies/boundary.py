@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _SETS = ("circles", "moons")
 _IMAGES = "digits"
-_FACTORS = (0.1, 0.3, 1)
+_FACTORS = (0.1, 0.3, 1, 3)
 _AGREEMENT = "agreement between seeds"
 
 

@@ -32,7 +32,7 @@ _TEXT = (
 
 def _arms(base: Settings) -> list[Arm]:
     methods = "baseline,ema,swa,sema,sema:decay=window 0.2 epochs"
-    return with_wrong_labels(base, methods=methods, lr=rates(base, (0.3, 1, 4)))
+    return with_wrong_labels(base, methods=methods, lr=rates(base))
 
 
 def _measure(arm: Arm, trained: Trained | None) -> Measured:

@@ -27,7 +27,7 @@ _EARLY = (
 def _arms(base: Settings) -> list[Arm]:
     windows = ",".join(f"ema:decay=window {epochs:g} epochs" for epochs in (0.2, 1, 3, 8))
     methods = f"baseline,{windows},sema,sema:decay=window 0.2 epochs"
-    return with_wrong_labels(base, methods=methods, lr=rates(base, (0.3, 1, 4)))
+    return with_wrong_labels(base, methods=methods, lr=rates(base))
 
 
 def _findings(arms: Sequence[Reading]) -> Findings:

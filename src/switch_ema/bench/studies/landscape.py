@@ -47,7 +47,7 @@ _NOTES = (
 
 
 def _arms(base: Settings) -> list[Arm]:
-    minima = with_wrong_labels(base, methods=_METHODS, lr=rates(base, (0.3, 1, 3)), keep_weights="last")
+    minima = with_wrong_labels(base, methods=_METHODS, lr=rates(base), keep_weights="last")
     every = max(base.eval_every, -(-base.epochs // _SNAPSHOTS))
     walked = vary(base, methods=_METHODS, lr=base.lr[:1], seeds=1, eval_every=every, keep_weights="every")
     return [*minima, Arm(_PATHS, f"{base.model} on {base.data}: paths of training", walked)]

@@ -36,7 +36,7 @@ _CONSTANT = (
 def _arms(base: Settings) -> list[Arm]:
     if base.task != "classification":
         raise InputError(f"task {base.task}: has no wrong labels to learn by heart; write classification")
-    base = vary(base, methods=averages(base), lr=rates(base, (0.3, 1, 4)))
+    base = vary(base, methods=averages(base), lr=rates(base))
     given = "label_file" in base.task_options or "label_noise" in base.task_options
     shares = [base.task_options.get("label_noise", 0.0)] if given else SHARES
     found = {share: vary(base, _options(base, share)) for share in shares}

@@ -56,7 +56,7 @@ def best_of_averages(base: Settings) -> list[Arm]:
         InputError: The task's models name no classes.
     """
     check_classes(base)
-    return with_wrong_labels(base, methods=averages(base), lr=rates(base, (0.3, 1, 4)), keep_weights="best")
+    return with_wrong_labels(base, methods=averages(base), lr=rates(base), keep_weights="best")
 
 
 def standing(trained: Trained) -> Iterator[Kept]:

@@ -170,7 +170,11 @@ def vary(base: Settings, options: Mapping[str, Any] | None = None, **changes: An
     return Settings.of(**values | {"task_options": check(values["task"], values["data"], values["model"], chosen)})
 
 
-def rates(base: Settings, factors: Sequence[float]) -> tuple[float, ...]:
+AROUND = (0.1, 0.3, 1, 3, 10)
+"""Factors on a learning rate that reach from where all methods train too slowly to where most diverge."""
+
+
+def rates(base: Settings, factors: Sequence[float] = AROUND) -> tuple[float, ...]:
     """Return learning rates around the one asked for; several that were asked for stay as they are.
 
     Args:

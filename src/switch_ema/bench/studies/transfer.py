@@ -33,7 +33,7 @@ _TEXT = (
 def _arms(base: Settings) -> list[Arm]:
     if base.task != "classification":
         raise InputError(f"task {base.task}: its features cannot be read on other data; write classification")
-    return with_wrong_labels(base, methods=averages(base), lr=rates(base, (0.3, 1, 4)), keep_weights="best")
+    return with_wrong_labels(base, methods=averages(base), lr=rates(base), keep_weights="best")
 
 
 def _measure(arm: Arm, trained: Trained | None) -> Measured:
