@@ -31,7 +31,7 @@ def require(what: str, *libraries: str, extra: str = "bench") -> None:
         line = f'pip install --upgrade "switch-ema[{extra}]"' if oldest else f'pip install "switch-ema[{extra}]"'
         if importlib.util.find_spec(name) is None:
             raise MissingLibraryError(f"{what} needs {library}, which is not installed; run: {line}")
-        if oldest and _numbers(found := _version(name)) < _numbers(oldest):
+        if oldest and numbers(found := _version(name)) < numbers(oldest):
             raise MissingLibraryError(f"{what} needs {library}, found {found}; run: {line}")
 
 
@@ -40,6 +40,6 @@ def _version(name: str) -> str:
     return importlib.metadata.version(distribution)
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def numbers(version: str) -> tuple[int, ...]:
     """Return the release part of a version: 2.11.0rc1 is (2, 11, 0)."""
     return tuple(int(number) for number in re.findall(r"(?:^|\.)(\d+)", version))
