@@ -139,7 +139,7 @@ def test_arms_scale_with_what_is_asked() -> None:
     assert circles.methods.startswith(
         "baseline,ema:decay=window 8 epochs,sema,sema:decay=window 8 epochs,switch_every=8"
     )
-    assert (moons.data, moons.lr, moons.task_options["noise"]) == ("moons", (0.01, 0.03, 0.1), 0.3)
+    assert (moons.data, moons.lr, moons.task_options["noise"]) == ("moons", (0.01, 0.03, 0.1, 0.3), 0.3)
     assert (digits.task, digits.seeds, digits.epochs, len(digits.lr)) == ("classification", 5, 20, 1)
     factor = STUDY.arms(request("points", {}, {"factor": 0.3}))
     assert [arm.name for arm in factor] == ["circles", "digits"]

@@ -128,7 +128,7 @@ def test_arms_follow_what_is_asked() -> None:
     arms = STUDY.arms(request("classification", {"lr": "0.1", "epochs": "2"}, {}))
     assert [arm.name for arm in arms] == ["as-asked", "wrong-labels"]
     trained = [arm.settings for arm in arms if arm.settings]
-    assert all(each.lr == (0.03, 0.1, 0.4) and each.epochs == 2 for each in trained)
+    assert all(each.lr == (0.01, 0.03, 0.1, 0.3, 1.0) and each.epochs == 2 for each in trained)
     assert [each.task_options.get("label_noise") for each in trained] == [None, 0.4]
     given = STUDY.arms(request("classification", {}, {"label_noise": "0.2"}))
     assert [arm.settings.task_options["label_noise"] for arm in given if arm.settings] == [0.2]

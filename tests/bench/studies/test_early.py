@@ -86,6 +86,6 @@ def test_one_seed_two_epochs_and_divergence() -> None:
 def test_arms_keep_windows_in_epochs_and_rates_as_factors() -> None:
     settings = STUDY.arms(request("classification", {"lr": "0.2", "epochs": "4"}, {}))[0].settings
     assert settings
-    assert settings.lr == (0.06, 0.2, 0.8)
+    assert settings.lr == (0.02, 0.06, 0.2, 0.6, 2.0)
     assert settings.epochs == 4
     assert "ema:decay=window 8 epochs" in [method.label for method in settings.parsed_methods()]

@@ -132,7 +132,7 @@ def test_arms_scale_with_what_is_asked() -> None:
     assert clean.settings
     assert wrong.settings
     assert paths.settings
-    assert clean.settings.lr == wrong.settings.lr == (0.06, 0.2, 0.6)
+    assert clean.settings.lr == wrong.settings.lr == (0.02, 0.06, 0.2, 0.6, 2.0)
     assert (clean.settings.keep_weights, clean.settings.seeds) == ("last", 4)
     assert wrong.settings.task_options["label_noise"] == 0.4
     assert (paths.settings.keep_weights, paths.settings.seeds, paths.settings.lr) == ("every", 1, (0.2,))

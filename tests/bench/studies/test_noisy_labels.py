@@ -128,7 +128,7 @@ def test_arms_by_share_and_with_a_constant_rate() -> None:
     assert [each["memorisation"] for each in options] == [False, True, True, True, True]
     last = arms[-1].settings
     assert last
-    assert (last.schedule, last.lr) == ("constant", (0.03, 0.1, 0.4))
+    assert (last.schedule, last.lr) == ("constant", (0.01, 0.03, 0.1, 0.3, 1.0))
 
 
 def test_a_share_or_a_constant_rate_of_the_user_stays(tmp_path: Path) -> None:
