@@ -23,7 +23,15 @@ class Part(NamedTuple):
 
 
 def build_page(
-    *, eyebrow: str, title: str, facts: str, parts: Sequence[Part], data: Mapping[str, Any], script: str, rows: str = ""
+    *,
+    eyebrow: str,
+    title: str,
+    facts: str,
+    parts: Sequence[Part],
+    data: Mapping[str, Any],
+    script: str,
+    rows: str = "",
+    live: bool = False,
 ) -> str:
     """Return a page; the same input gives the same page.
 
@@ -35,10 +43,11 @@ def build_page(
         data: What the script draws, as plain data.
         script: Name of the script in ``template/`` that draws after ``common.js``, such as ``report.js``.
         rows: Packed measurements to be downloaded.
+        live: Whether it loads itself anew every few seconds, for runs that go on.
     """
     template = files("switch_ema.bench") / "template"
-    names = ("report.css", "common.js", script)
-    css, shared, drawing = ((template / name).read_text(encoding="utf-8") for name in names)
+    names = ("report.css", "common.js", script, *(["live.js"] if live else []))
+    css, *scripts = ((template / name).read_text(encoding="utf-8") for name in names)
     links = join(tag("a", part.heading, href=f"#{part.key}") for part in parts)
     return "\n".join(
         [
@@ -58,7 +67,7 @@ def build_page(
             f'<script id="data" type="application/json">{script_json(data)}</script>',
             *([f'<script id="rows" type="text/plain">{rows}</script>'] if rows else []),
             f"<script>{get_plotlyjs()}</script>",
-            f"<script>\n{shared}{drawing}</script>\n</body>\n</html>\n",
+            f"<script>\n{''.join(scripts)}</script>\n</body>\n</html>\n",
         ]
     )  # fmt: skip
 

@@ -47,18 +47,19 @@ pass over training data; if the second is much better, the averaged ones do not 
 """
 
 
-def write_report(directory: Path) -> Path:
+def write_report(directory: Path, *, live: bool = False) -> Path:
     """Write ``report.html`` of a run directory, atomically, and return its path.
 
     Args:
         directory: A folder with ``run.json`` and ``rows.jsonl``.
+        live: Whether the page loads itself anew every few seconds.
 
     Raises:
         InputError: A file is missing or damaged, or there is no row yet.
     """
     run, rows = read_run(directory)
     try:
-        page = build_report(run, rows, read_exhibits(directory), read_sweep(directory))
+        page = build_report(run, rows, read_exhibits(directory), read_sweep(directory), live=live)
     except InputError as error:
         raise InputError(f"{directory}: {error}") from None
     path = directory / "report.html"
@@ -71,6 +72,8 @@ def build_report(
     rows: Sequence[Mapping[str, Any]],
     exhibits: Sequence[Mapping[str, Any]] = (),
     swept: Sequence[Mapping[str, Any]] = (),
+    *,
+    live: bool = False,
 ) -> str:
     """Return the report as one HTML page; the same input gives the same page.
 
@@ -79,6 +82,7 @@ def build_report(
         rows: Contents of ``rows.jsonl``.
         exhibits: What the task shows (see `switch_ema.bench.gallery.read_exhibits`).
         swept: What a sweep over widths found (see `switch_ema.bench.widths.read_sweep`).
+        live: Whether the page loads itself anew every few seconds.
 
     Raises:
         InputError: There is no row yet.
@@ -93,6 +97,7 @@ def build_report(
         data=figure_data(run, results, summary),
         script="report.js",
         rows=base64.b64encode(gzip.compress(lines.encode(), mtime=0)).decode(),
+        live=live,
     )
 
 

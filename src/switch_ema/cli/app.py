@@ -34,7 +34,7 @@ def _main(
 def main() -> None:
     """Run the command line and exit: 0 done, 1 the run failed, 2 the input is wrong, 130 interrupted."""
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="sema")
     except FieldError as error:
         _fail(f"--{error.field.replace('_', '-')} {error.problem}", 2)
     except InputError as error:

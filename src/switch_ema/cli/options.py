@@ -11,12 +11,15 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from switch_ema.bench.settings import Settings
+from switch_ema.cli.completion import method_names
 from switch_ema.errors import InputError
 
 
-def option(help_text: str, panel: str = "Comparison", *names: str) -> Any:
-    """Describe an option of a command: its help and the panel it stands in."""
-    return typer.Option(*names, help=help_text, rich_help_panel=panel)
+def option(
+    help_text: str, panel: str = "Comparison", *names: str, complete: Callable[[str], list[str]] | None = None
+) -> Any:
+    """Describe an option of a command: its help, the panel it stands in, and what completes it in the shell."""
+    return typer.Option(*names, help=help_text, rich_help_panel=panel, autocompletion=complete)
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
@@ -29,7 +32,11 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
             continue
         shown = "" if field.default in (None, (), PydanticUndefined) else f" [default: {field.default}]".lower()
         option = typer.Option(
-            help=f"{field.description}{shown}", rich_help_panel=field.title, show_default=False, metavar=_metavar(field)
+            help=f"{field.description}{shown}",
+            rich_help_panel=field.title,
+            show_default=False,
+            metavar=_metavar(field),
+            autocompletion=method_names if name == "methods" else None,
         )
         kind = bool | None if field.annotation is bool else str | None
         own.append(

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from switch_ema.cli.app import app
+from switch_ema.cli.completion import recipes
 from switch_ema.cli.options import option
 from switch_ema.cli.shown import show, tell_findings
 from switch_ema.errors import InputError
@@ -37,6 +38,9 @@ def report(
         Path | None,
         option("Page that joins several comparisons; default: joined.html in the folder above them.", "Report"),
     ] = None,
+    watch: Annotated[
+        bool, option("Keep the pages up to date while runs go on; an open one loads itself anew.", "Report", "--watch")
+    ] = False,
 ) -> None:
     """Write report.html anew from the measurements in each folder; several comparisons are also joined into one page.
 
@@ -45,7 +49,12 @@ def report(
     `sema report runs/x`
 
     `sema report runs/digits runs/points runs/language --out across-tasks.html`
+
+    `sema report --watch runs/x`
     """
+    if watch:
+        _watch(folders, out)
+        return
     from switch_ema.bench.results import read_run
     from switch_ema.bench.studies.entries import FILE
 
@@ -78,6 +87,14 @@ def report(
         typer.echo("\n".join([*joined.lines(), "", *joined.sentences(), *joined.notes(), f"report: {path}"]))
 
 
+def _watch(folders: list[Path], out: Path | None) -> None:
+    if out:
+        raise InputError(f"--out {out} names the page that joins comparisons; leave it out with --watch")
+    from switch_ema.bench.watch import watch, watched
+
+    watch([each for folder in folders for each in watched(folder)], lambda text: typer.echo(text, err=True))
+
+
 @app.command("list")
 def list_(
     what: Annotated[Listed | None, typer.Argument(help="What to list; default: everything.")] = None,
@@ -99,7 +116,7 @@ def list_(
 
 @app.command()
 def recipe(
-    name: Annotated[str, typer.Argument(help="A recipe; `sema list recipes` names them.")],
+    name: Annotated[str, typer.Argument(help="A recipe; `sema list recipes` names them.", autocompletion=recipes)],
 ) -> None:
     """Print a recipe as YAML, to be edited and given to `sema compare`.
 

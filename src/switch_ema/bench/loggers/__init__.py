@@ -1,0 +1,1 @@
+"""Copies of the measurements in the trackers that people use, each through its own client."""
