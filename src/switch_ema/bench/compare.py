@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from switch_ema.bench.machine import environment, threads
 from switch_ema.bench.methods import Method
+from switch_ema.bench.parts import finished_parts, join, part_of
 from switch_ema.bench.plan import Trajectory, plan, with_controls
 from switch_ema.bench.request import as_asked, make_task
 from switch_ema.bench.results import Row, Store
@@ -21,6 +22,8 @@ from switch_ema.errors import FieldError, InputError
 from switch_ema.tasks.catalog import check
 
 if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
     from switch_ema.bench.task import Task
 
 _log = logging.getLogger(__name__)
@@ -75,7 +78,7 @@ def prepare(settings: Settings, out: Path) -> bool:
     return Store(out).check(as_asked(settings))
 
 
-def compare(settings: Settings, out: Path, command: str, progress: Progress) -> Outcome:
+def compare(settings: Settings, out: Path, command: str, progress: Progress, cluster: str | None = None) -> Outcome:
     """Run a comparison, or what is left of it.
 
     Args:
@@ -83,6 +86,7 @@ def compare(settings: Settings, out: Path, command: str, progress: Progress) -> 
         out: The run folder.
         command: The command line, for the record.
         progress: Is told after every epoch.
+        cluster: Where its training runs go, side by side: see `switch_ema.bench.cluster.compare_on`.
 
     Returns:
         What came of it.
@@ -90,15 +94,45 @@ def compare(settings: Settings, out: Path, command: str, progress: Progress) -> 
     Raises:
         InputError: If the data or the folder turn out to be wrong.
     """
+    if cluster is not None:
+        from switch_ema.bench.cluster import compare_on
+
+        return compare_on(cluster, settings, out, command, progress)
     with threads(settings):
         return _compare(settings, out, command, progress)
 
 
 def _compare(settings: Settings, out: Path, command: str, progress: Progress) -> Outcome:
-    from lightning.fabric import Fabric
-
     from switch_ema.bench.report import write_report
     from switch_ema.bench.train import Run, run_trajectory
+
+    fabric = make_fabric(settings)
+    about = look(settings, fabric)
+    trajectories, record = planned(settings, about, command)
+    store = Store(out)
+    with store.locked() if fabric.is_global_zero else nullcontext():
+        if fabric.is_global_zero and not store.run_path.exists():
+            store.begin(record)
+        fabric.barrier()
+        finished = {*store.done(), *finished_parts(store)}
+        progress.begin(trajectories, len(finished), settings.epochs)
+        for trajectory in trajectories:
+            part = part_of(store, trajectory.name)
+            begun = part.folder.exists()
+            if trajectory.name not in finished:
+                place = part if begun else store
+                task = make_task(settings, trajectory.seed)
+                run = Run(fabric, task, trajectory, settings, about["steps_per_epoch"], place.folder)
+                run_trajectory(run, place, progress.epoch)
+            if begun:
+                join(store, trajectory.name)
+        report = write_report(out) if fabric.is_global_zero else out / "report.html"
+    return Outcome(report, fabric.is_global_zero, len(trajectories) - len(finished))
+
+
+def make_fabric(settings: Settings) -> Fabric:
+    """Make what knows of devices, precision and processes, and start the processes."""
+    from lightning.fabric import Fabric
 
     fabric = Fabric(
         accelerator=settings.accelerator,
@@ -107,40 +141,56 @@ def _compare(settings: Settings, out: Path, command: str, progress: Progress) ->
         precision=settings.precision,
     )
     fabric.launch()
+    return fabric
+
+
+def look(settings: Settings, fabric: Fabric) -> dict[str, Any]:
+    """Return what the record of a comparison says of the problem and the machine.
+
+    Args:
+        settings: What is asked.
+        fabric: What it is trained with.
+
+    Raises:
+        InputError: If the data turn out to be wrong, or a batch does not fit them or the devices.
+    """
     task = make_task(settings, 0)
     steps_per_epoch = _steps_per_epoch(settings, task.num_train, fabric.world_size)
     if settings.batch_size == fabric.world_size:
         _refuse_batchnorm(task)
+    return {
+        "environment": environment(fabric),
+        "model": task.model,
+        "steps_per_epoch": steps_per_epoch,
+        "metrics": [asdict(metric) for metric in task.metrics],
+        "final_metrics": [asdict(metric) for metric in task.final_metrics],
+    }
+
+
+def planned(settings: Settings, about: Mapping[str, Any], command: str) -> tuple[list[Trajectory], dict[str, Any]]:
+    """Return what is to be trained, and the record of it.
+
+    Args:
+        settings: What is asked.
+        about: What `look` found.
+        command: The command line.
+
+    Raises:
+        InputError: If an option of a method does not fit the length of training.
+    """
     methods = settings.parsed_methods()
     if settings.control:
-        methods = with_controls(methods, settings.epochs, steps_per_epoch)
-    described = [describe(method, settings, steps_per_epoch) for method in methods]
+        methods = with_controls(methods, settings.epochs, about["steps_per_epoch"])
     trajectories = plan(methods, settings.lr, range(settings.seeds))
-    store = Store(out)
-    with store.locked() if fabric.is_global_zero else nullcontext():
-        if fabric.is_global_zero and not store.run_path.exists():
-            store.begin(
-                {
-                    "command": command,
-                    "started": datetime.now(UTC).isoformat(timespec="seconds"),
-                    "asked": as_asked(settings),
-                    "environment": environment(fabric),
-                    "model": task.model,
-                    "steps_per_epoch": steps_per_epoch,
-                    "metrics": [asdict(metric) for metric in task.metrics],
-                    "final_metrics": [asdict(metric) for metric in task.final_metrics],
-                    "methods": described,
-                    "trajectories": [_describe_trajectory(trajectory) for trajectory in trajectories],
-                }
-            )
-        fabric.barrier()
-        left = [trajectory for trajectory in trajectories if trajectory.name not in store.done()]
-        progress.begin(trajectories, len(trajectories) - len(left), settings.epochs)
-        for trajectory in left:
-            task = make_task(settings, trajectory.seed)
-            run_trajectory(Run(fabric, task, trajectory, settings, steps_per_epoch, out), store, progress.epoch)
-        report = write_report(out) if fabric.is_global_zero else out / "report.html"
-    return Outcome(report, fabric.is_global_zero, len(left))
+    record = {
+        "command": command,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "asked": as_asked(settings),
+        **about,
+        "methods": [describe(method, settings, about["steps_per_epoch"]) for method in methods],
+        "trajectories": [_describe_trajectory(trajectory) for trajectory in trajectories],
+    }
+    return trajectories, record
 
 
 def _steps_per_epoch(settings: Settings, num_train: int, world_size: int) -> int:

@@ -44,7 +44,8 @@ class LiveProgress:
             disable=not console.is_terminal,
         )
         self._started = time.monotonic()
-        self._total = self._finished = self._epochs = 0
+        self._total = self._before = self._epochs = 0
+        self._reached: dict[str, int] = {}  # epoch of each trajectory: on a cluster they run side by side
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -57,7 +58,7 @@ class LiveProgress:
 
     def begin(self, plan: Sequence[Trajectory], done: int, epochs: int) -> None:
         """Show the plan."""
-        self._total, self._finished, self._epochs = len(plan), done, epochs
+        self._total, self._before, self._epochs = len(plan), done, epochs
         self._started = time.monotonic()
         self._task = self._bar.add_task("training", total=len(plan) * epochs, completed=done * epochs)
         before = f", {done} of them finished before" if done else ""
@@ -66,13 +67,14 @@ class LiveProgress:
 
     def epoch(self, trajectory: Trajectory, epoch: int, rows: Sequence[Row]) -> None:
         """Show an epoch."""
-        completed = self._finished * self._epochs + epoch
+        self._reached[trajectory.name] = epoch
+        completed = self._before * self._epochs + sum(self._reached.values())
         self._bar.update(self._task, completed=completed, description=trajectory.name)
         if epoch == self._epochs:
-            self._finished += 1
+            finished = self._before + sum(reached == self._epochs for reached in self._reached.values())
             last = ", ".join(f"{row.method} {row.value:.4g}" for row in _headline(rows))
             elapsed = time.monotonic() - self._started
-            line = f"[{self._finished}/{self._total}] {trajectory.name} ({elapsed:.0f} s): {last or 'diverged'}"
+            line = f"[{finished}/{self._total}] {trajectory.name} ({elapsed:.0f} s): {last or 'diverged'}"
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
