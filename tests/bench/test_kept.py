@@ -94,5 +94,5 @@ def test_damaged_file_is_named(sema: Sema, tmp_path: Path) -> None:
     assert sema(*ASKED, "--keep-weights", "last", "--out", tmp_path / "r").code == 0
     kept = kept_weights(tmp_path / "r", json.loads((tmp_path / "r" / "run.json").read_text()))[0]
     kept.path.write_bytes(b"\0" * 20)
-    with pytest.raises(InputError, match=r"last.safetensors cannot be read .*; delete its run folder and train again"):
+    with pytest.raises(InputError, match=r"last.safetensors is no whole .*; delete its run folder and train again"):
         kept.state()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from switch_ema.bench.integrity import NOTHING
 from switch_ema.bench.results import Row, Store, read_run
 from switch_ema.errors import InputError
 
@@ -20,6 +21,7 @@ def store_of(folder: Path) -> Store:
     folder.mkdir(exist_ok=True)
     store = Store(folder)
     store.begin({"asked": ASKED, "trajectories": [{"name": "a"}, {"name": "b"}]})
+    store.rewind(store.settled())
     return store
 
 
@@ -51,16 +53,16 @@ def test_rows_shorter_than_settled_are_refused(tmp_path: Path) -> None:
     store = store_of(tmp_path / "run")
     store.finish("a", store.append([row()]))
     store.rows_path.write_text("")
-    with pytest.raises(InputError, match=r"rows.jsonl is shorter than it was written"):
+    with pytest.raises(InputError, match=r"rows.jsonl is not as it was written: a part is missing"):
         store.rewind(store.settled())
 
 
 def test_a_folder_is_finished_when_every_trajectory_is(tmp_path: Path) -> None:
     store = store_of(tmp_path / "run")
     assert not store.check(ASKED)
-    store.finish("a", 0)
+    store.finish("a", NOTHING)
     assert not store.check(ASKED)
-    store.finish("b", 0)
+    store.finish("b", NOTHING)
     assert store.check(ASKED)
 
 
@@ -88,6 +90,7 @@ def test_a_damaged_run_file_is_refused(tmp_path: Path, content: str) -> None:
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     store = store_of(tmp_path / "run")
     store.append([row()])
+    store.sums_path.unlink()  # nothing vouches for the rows
     with store.rows_path.open("a") as file:
         file.write('{"value": 1}\n')
     with pytest.raises(InputError, match=r"rows.jsonl, line 2, is not a measurement"):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from switch_ema.bench.exhibit import Exhibit, Picture
+from switch_ema.bench.integrity import read_sealed
 from switch_ema.bench.markup import Html, breakable, join, table, tag
-from switch_ema.bench.results import write_json
+from switch_ema.bench.results import write_sealed
 from switch_ema.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def keep_exhibits(folder: Path, trajectory: str, lr: float, made: Mapping[str, S
     ]
     if entries:
         (folder / _FOLDER).mkdir(exist_ok=True)
-        write_json(folder / _FOLDER / f"{trajectory}.json", {"exhibits": entries})
+        write_sealed(folder / _FOLDER / f"{trajectory}.json", {"exhibits": entries})
 
 
 def read_exhibits(folder: Path) -> list[dict[str, Any]]:
@@ -51,7 +51,7 @@ def read_exhibits(folder: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for path in sorted((folder / _FOLDER).glob("*.json")):
         try:
-            found += json.loads(path.read_text(encoding="utf-8"))["exhibits"]
+            found += read_sealed(path)["exhibits"]
         except (ValueError, KeyError, TypeError):
             raise InputError(f"{path} is damaged; delete it, and the report is written without it") from None
     return found

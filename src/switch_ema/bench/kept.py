@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from switch_ema.averaging.files import write_atomically
+from switch_ema.averaging.safefile import SafeFile
+from switch_ema.averaging.safewriter import Entry, in_blocks, write_safetensors
 from switch_ema.bench.methods import slug
 from switch_ema.errors import InputError
 
@@ -54,15 +54,14 @@ class Keeper:
             names.append(epoch_name(run.epoch))
         if not names or not run.fabric.is_global_zero:
             return
-        from safetensors.torch import save
-
-        state = {name: tensor.detach().cpu().clone() for name, tensor in run.module.state_dict().items()}
-        about = json.dumps({"method": label, "epoch": run.epoch})  # one entry: the order of several is not fixed
-        data = save(state, metadata={"kept": about})
+        state = {name: tensor.detach().cpu() for name, tensor in run.module.state_dict().items()}
+        entries = {name: Entry(tensor.dtype, tuple(tensor.shape)) for name, tensor in state.items()}
+        about = {"method": label, "epoch": run.epoch}
         folder = self._folder / run.trajectory.name / slug(label)
         folder.mkdir(parents=True, exist_ok=True)
         for name in names:
-            write_atomically(folder / f"{name}.safetensors", lambda file: file.write(data))
+            path = folder / f"{name}.safetensors"
+            write_safetensors(path, entries, about, lambda tensor: in_blocks(state[tensor]))
 
     def _improved(self, label: str, rows: Sequence[Row]) -> Iterator[str]:
         """Yield the criteria by which these weights are the best so far; of equals the earliest stays."""
@@ -105,15 +104,15 @@ class Kept:
         """Return parameters and buffers by name.
 
         Raises:
-            InputError: The file is damaged.
+            InputError: The file is damaged, or has no checksum.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
+        state: dict[str, Tensor] = {}
         try:
-            return load_file(self.path)
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"{self.path} cannot be read ({error}); delete its run folder and train again") from None
+            with SafeFile(self.path, "delete its run folder and train again") as file:
+                file.verify(state.__setitem__)
+        except (ValueError, OSError) as error:
+            raise InputError(str(error)) from None
+        return state
 
 
 def kept_weights(folder: Path, run: Mapping[str, Any]) -> list[Kept]:

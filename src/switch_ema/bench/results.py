@@ -1,12 +1,14 @@
 """The files of a run: what was asked, one measurement a line, and the point up to which they are settled.
 
 `rows.jsonl` only grows. `progress.json` and `checkpoint.pt` are replaced whole, and each says how long `rows.jsonl` was
-when it was written: what lies beyond was measured after it, and is measured again when a broken-off run continues.
+when it was written, and its checksum: what lies beyond was measured after it, and is measured again when a broken-off
+run continues. `rows.sums` vouches for that part while it is there, a line for each time that rows were written.
 """
 
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import math
 import os
@@ -17,9 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from switch_ema.averaging.files import write_atomically
+from switch_ema.bench.integrity import FORMAT, NOTHING, Extent, measure_extent, read_sealed, seal
 from switch_ema.errors import InputError
 
-FORMAT = 1
+_READ = (1, FORMAT)
+_ANEW = "delete the folder or choose another --out"
+_NOT_AS_WRITTEN = "is not as it was written: a part is missing or was changed"
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,11 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
+def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file atomically, with the checksum of its content."""
+    write_json(path, seal(content))
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     write_atomically(path, lambda file: file.write(text.encode()))
@@ -87,14 +97,14 @@ def read_run(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         InputError: If the folder is no run folder, or a file in it is damaged.
     """
     run = _read_json(folder / "run.json", f"{folder} is not the folder of a comparison (no run.json)")
-    rows = []
     path = folder / "rows.jsonl"
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.exists() else [], start=1):
+    rows = []
+    for number, line in enumerate(_vouched_rows(Store(folder)).splitlines(), start=1):
         try:
             row = json.loads(line)
             if not isinstance(row, dict) or set(row) != set(Row.__dataclass_fields__):
                 raise ValueError
-        except ValueError:
+        except (ValueError, RecursionError):
             raise InputError(
                 f"{path}, line {number}, is not a measurement; give the command again to repair it"
             ) from None
@@ -102,16 +112,33 @@ def read_run(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return run, rows
 
 
+def _vouched_rows(store: Store) -> bytes:
+    """Return the rows as far as something vouches for them, or all where nothing does."""
+    written = store.written()  # before what is settled: a run that goes on removes it after settling
+    settled = store.settled()
+    data = store.rows_path.read_bytes() if store.rows_path.exists() else b""
+    if not settled.checksum or (settled == NOTHING and written is None):
+        return data
+    _check_rows(store.rows_path, data, settled, _ANEW)
+    if written is None or written.size <= settled.size:
+        return data[: settled.size]
+    _check_rows(store.rows_path, data, written, "give the command again to repair it")
+    return data[: written.size]
+
+
+def _check_rows(path: Path, data: bytes, extent: Extent, cure: str) -> None:
+    if measure_extent(io.BytesIO(data), extent.size)[0] != extent:
+        raise InputError(f"{path} {_NOT_AS_WRITTEN}; {cure}")
+
+
 def _read_json(path: Path, missing: str) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{missing}; name the folder that 'sema compare --out' wrote")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError
+        content = read_sealed(path)
     except ValueError:
-        raise InputError(f"{path} is damaged; delete the folder or choose another --out") from None
-    if content.get("format") != FORMAT:
+        raise InputError(f"{path} is damaged; {_ANEW}") from None
+    if content.get("format") not in _READ:
         raise InputError(
             f"{path} has format {content.get('format')!r}, this version reads {FORMAT}; choose another --out"
         )
@@ -147,7 +174,9 @@ class Store:
         self.folder = folder
         self.run_path = folder / "run.json"
         self.rows_path = folder / "rows.jsonl"
+        self.sums_path = folder / "rows.sums"
         self.checkpoint_path = folder / "checkpoint.pt"
+        self._sum: Any = None  # over the rows so far, once this process writes
 
     def check(self, asked: Mapping[str, Any]) -> bool:
         """Return whether the folder holds the finished comparison that is asked for.
@@ -162,7 +191,7 @@ class Store:
         run = _read_json(self.run_path, f"--out {self.folder} holds files but no comparison")
         there = run.get("asked")
         if not isinstance(there, dict):
-            raise InputError(f"{self.run_path} is damaged; delete the folder or choose another --out")
+            raise InputError(f"{self.run_path} is damaged; {_ANEW}")
         refuse_other(self.folder, "comparison", there, asked)
         return len(self.done()) == len(run["trajectories"])
 
@@ -191,49 +220,75 @@ class Store:
 
     def begin(self, run: Mapping[str, Any]) -> None:
         """Write `run.json`."""
-        write_json(self.run_path, {"format": FORMAT, **run})
+        write_sealed(self.run_path, run)
 
     def done(self) -> list[str]:
         """Return the names of the finished trajectories."""
         return list(self._progress()["done"])
 
-    def settled(self) -> int:
-        """Return the length of the settled part of `rows.jsonl`, in bytes."""
-        return int(self._progress()["rows_bytes"])
+    def settled(self) -> Extent:
+        """Return the settled part of `rows.jsonl`."""
+        progress = self._progress()
+        if "rows_bytes" in progress:  # of format 1
+            return Extent(int(progress["rows_bytes"]), "")
+        return Extent(*progress["rows"])
 
-    def rewind(self, rows_bytes: int) -> None:
-        """Cut off the rows beyond a settled length.
+    def written(self) -> Extent | None:
+        """Return the part of `rows.jsonl` that a run in progress has written; none where there is no such run.
 
         Raises:
-            InputError: If the rows are shorter than that.
+            InputError: If what vouches for it is damaged.
         """
-        self.rows_path.touch()
-        if self.rows_path.stat().st_size < rows_bytes:
-            raise InputError(
-                f"{self.rows_path} is shorter than it was written; delete the folder or choose another --out"
-            )
-        os.truncate(self.rows_path, rows_bytes)
+        try:
+            last = self.sums_path.read_text(encoding="ascii").splitlines()[-1]
+            size, checksum = last.split(" ")
+            return Extent(int(size), checksum)
+        except FileNotFoundError:
+            return None
+        except (ValueError, IndexError):
+            raise InputError(f"{self.sums_path} is damaged; give the command again to repair it") from None
 
-    def append(self, rows: Iterable[Row]) -> int:
-        """Write rows to the end and to the disk.
+    def rewind(self, extent: Extent) -> None:
+        """Cut off the rows beyond a settled part.
+
+        Raises:
+            InputError: If that part is not as it was written.
+        """
+        with self.rows_path.open("ab+") as file:
+            file.seek(0)
+            there, self._sum = measure_extent(file, extent.size)
+            if there != extent._replace(checksum=extent.checksum or there.checksum):
+                raise InputError(f"{self.rows_path} {_NOT_AS_WRITTEN}; {_ANEW}")
+            file.truncate(extent.size)
+        self.sums_path.unlink(missing_ok=True)
+
+    def append(self, rows: Iterable[Row]) -> Extent:
+        """Write rows to the end and to the disk, after `rewind`.
 
         Returns:
-            The length of the file, in bytes.
+            The rows so far.
         """
+        data = "".join(row.line() for row in rows).encode()
         with self.rows_path.open("ab") as file:
-            file.write("".join(row.line() for row in rows).encode())
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
-            return file.tell()
+            size = file.tell()
+        self._sum.update(data)
+        extent = Extent(size, self._sum.hexdigest())
+        with self.sums_path.open("a", encoding="ascii") as sums:
+            sums.write(f"{extent.size} {extent.checksum}\n")
+        return extent
 
-    def finish(self, trajectory: str, rows_bytes: int) -> None:
-        """Settle a finished trajectory."""
-        write_json(
-            self.folder / "progress.json",
-            {"format": FORMAT, "done": [*self.done(), trajectory], "rows_bytes": rows_bytes},
-        )
+    def finish(self, trajectory: str, extent: Extent) -> None:
+        """Settle a finished trajectory with the rows so far."""
+        write_sealed(self.folder / "progress.json", {"done": [*self.done(), trajectory], "rows": extent})
         self.checkpoint_path.unlink(missing_ok=True)
+        self.sums_path.unlink(missing_ok=True)
 
     def _progress(self) -> dict[str, Any]:
         path = self.folder / "progress.json"
-        return _read_json(path, "") if path.exists() else {"done": [], "rows_bytes": 0}
+        progress = _read_json(path, "") if path.exists() else {"done": [], "rows": NOTHING}
+        if not isinstance(progress.get("done"), list) or not {"rows", "rows_bytes"} & set(progress):
+            raise InputError(f"{path} is damaged; {_ANEW}")
+        return progress

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from switch_ema.bench.integrity import seal
 from switch_ema.bench.machine import threads
 from switch_ema.bench.methods import Method
 from switch_ema.bench.plan import Trajectory, plan
@@ -51,7 +52,7 @@ def _sweep(folder: Path, settings: Settings, widths: Iterable[float], progress: 
         for width, rows in _measured(fabric, settings, trajectory, path, left):
             named = {"method": method.label, "lr": trajectory.lr, "seed": trajectory.seed, "sigma_rel": width}
             measured += [{**named, **row} for row in rows]
-            lines = "".join(json.dumps(row) + "\n" for row in measured)
+            lines = "".join(json.dumps(seal(row)) + "\n" for row in measured)
             write_text(sweep_path(folder), lines)
             progress(f"{trajectory.name}, {method.label}: sigma_rel {width:g}")
 

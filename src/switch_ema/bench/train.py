@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -15,10 +14,11 @@ from torch import Tensor, nn
 
 from switch_ema.averaging.averager import Averager
 from switch_ema.averaging.buffers import has_batchnorm
-from switch_ema.averaging.files import write_atomically
 from switch_ema.averaging.group import AveragerGroup
+from switch_ema.bench.checkpoint import read_checkpoint, write_checkpoint
 from switch_ema.bench.exhibit import Exhibit
 from switch_ema.bench.gallery import keep_exhibits
+from switch_ema.bench.integrity import Extent
 from switch_ema.bench.kept import Keeper
 from switch_ema.bench.measure import measure
 from switch_ema.bench.optim import build_optimizer
@@ -180,10 +180,10 @@ def run_trajectory(run: Run, store: Store, progress: Callable[[Trajectory, int, 
     Args:
         run: The trajectory.
         store: Where rows and checkpoints go; only the first process writes.
-        progress: Called after every epoch with the new rows.
+        progress: Called after every epoch with the new rows, when they and the checkpoint are on the disk.
     """
     writes = run.fabric.is_global_zero
-    rows_bytes = _resume(run, store)
+    written = _resume(run, store)
     if run.epoch == 0:
         for tracker in run.trackers:
             tracker.begin_anew()
@@ -191,27 +191,26 @@ def run_trajectory(run: Run, store: Store, progress: Callable[[Trajectory, int, 
     while run.epoch < run.settings.epochs:
         rows = measure(run, run.train_epoch())
         if writes:
-            rows_bytes = store.append(rows)
-        progress(run.trajectory, run.epoch, rows)
+            written = store.append(rows)
         if writes and run.epoch < run.settings.epochs and time.monotonic() - last_checkpoint >= _CHECKPOINT_SECONDS:
-            state = {**run.state(), "rows_bytes": rows_bytes}
-            write_atomically(store.checkpoint_path, partial(torch.save, state))
+            write_checkpoint(store.checkpoint_path, {**run.state(), "rows": list(written)})
             last_checkpoint = time.monotonic()
+        progress(run.trajectory, run.epoch, rows)
     if writes:
         keep_exhibits(store.folder, run.trajectory.name, run.trajectory.lr, run.exhibits)
-        store.finish(run.trajectory.name, rows_bytes)
+        store.finish(run.trajectory.name, written)
 
 
-def _resume(run: Run, store: Store) -> int:
-    """Load the trajectory's checkpoint if there is one, drop rows beyond it, and return how long the rows are."""
-    rows_bytes = store.settled()
+def _resume(run: Run, store: Store) -> Extent:
+    """Load the trajectory's checkpoint if there is one, drop rows beyond it, and return the rows that are left."""
+    settled = store.settled()
     if store.checkpoint_path.exists():
         try:
-            state = torch.load(store.checkpoint_path, map_location=run.fabric.device, weights_only=True)
+            state = read_checkpoint(store.checkpoint_path, run.fabric.device)
             fits = state["trajectory"] == run.trajectory.name
             if fits:
                 run.load(state)
-                rows_bytes = state["rows_bytes"]
+                settled = Extent(*state["rows"])
         except Exception as error:
             raise InputError(
                 f"{store.checkpoint_path} does not fit this run or is damaged ({type(error).__name__}); "
@@ -219,5 +218,5 @@ def _resume(run: Run, store: Store) -> int:
             ) from error
     run.fabric.barrier()
     if run.fabric.is_global_zero:
-        store.rewind(rows_bytes)
-    return rows_bytes
+        store.rewind(settled)
+    return settled

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from switch_ema.bench.integrity import unseal
 from switch_ema.bench.markup import Html, breakable, join, table, tag
 from switch_ema.bench.results import read_run
 from switch_ema.bench.stats import Spread, spread
@@ -56,9 +56,12 @@ def read_sweep(folder: Path) -> list[dict[str, Any]]:
     path = sweep_path(folder)
     try:
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines]
-    except ValueError:
+        rows = [unseal(line) for line in lines]
+        if len({(row["method"], row["lr"], row["seed"], row["sigma_rel"], row["split"]) for row in rows}) < len(rows):
+            raise ValueError
+    except (ValueError, KeyError, TypeError):
         raise InputError(f"{path} is damaged; delete it and sweep again") from None
+    return rows
 
 
 def summarize_widths(

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from switch_ema.bench.compare import Progress, compare, prepare
+from switch_ema.bench.integrity import extent_of, read_sealed, seal, unseal
 from switch_ema.bench.machine import quiet, threads
 from switch_ema.bench.progress import Silent
 from switch_ema.bench.request import as_asked, request
-from switch_ema.bench.results import Row, Store, read_run, refuse_other, write_json, write_text
+from switch_ema.bench.results import Row, Store, read_run, refuse_other, write_sealed, write_text
 from switch_ema.bench.settings import Settings
 from switch_ema.bench.stats import Results
 from switch_ema.bench.studies.entries import FILE, find_study
@@ -107,14 +108,13 @@ def run_study(
 
 def _begin(out: Path, name: str, base: Settings, arms: Sequence[Arm], command: str) -> None:
     record = {
-        "format": 1,
         "study": name,
         "command": command,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "asked": as_asked(base),
         "arms": [{"name": arm.name, "title": arm.title} for arm in arms],
     }
-    write_json(out / FILE, record)
+    write_sealed(out / FILE, record)
 
 
 def _side_by_side(
@@ -169,8 +169,16 @@ def _measured(measure: Callable[[Arm, Trained | None], Measured], arm: Arm, fold
 
 def _packed(measured: Measured) -> str:
     rows: Sequence[Row] = measured.rows
-    head = json.dumps({"format": 1, "sheets": measured.sheets})
-    return head + "\n" + "".join(row.line() for row in rows)
+    lines = "".join(row.line() for row in rows)
+    return json.dumps(seal({"sheets": measured.sheets, "rows": extent_of(lines)})) + "\n" + lines
+
+
+def _unpacked(text: str) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
+    head, _, lines = text.partition("\n")
+    content = unseal(head)
+    if content["format"] != 1 and content["rows"] != list(extent_of(lines)):
+        raise ValueError("not as it was written")
+    return content["sheets"], [json.loads(line) for line in lines.splitlines()]
 
 
 def read_study(out: Path) -> dict[str, Any]:
@@ -180,11 +188,13 @@ def read_study(out: Path) -> dict[str, Any]:
         InputError: The folder holds none.
     """
     try:
-        record: dict[str, Any] = json.loads((out / FILE).read_text(encoding="utf-8"))
+        record = read_sealed(out / FILE)
         find_study(record["study"])
         return record
-    except (OSError, ValueError, KeyError, TypeError):
+    except OSError:
         raise InputError(f"{out} is not the folder of a study; name the folder that 'sema study --out' wrote") from None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{out / FILE} is damaged; delete the folder or choose another --out") from None
 
 
 def read_arms(out: Path) -> list[Reading]:
@@ -205,9 +215,8 @@ def _read_arm(folder: Path, arm: Mapping[str, str]) -> Reading:
     path = folder / _MEASURED
     if path.exists():
         try:
-            head, *lines = path.read_text(encoding="utf-8").splitlines()
-            sheets, measured = json.loads(head)["sheets"], [json.loads(line) for line in lines]
-        except (ValueError, KeyError):
+            sheets, measured = _unpacked(path.read_text(encoding="utf-8"))
+        except (ValueError, KeyError, TypeError):
             raise InputError(f"{path} is damaged; delete it and give the command again") from None
     if not (folder / "run.json").exists():
         return Reading(arm["name"], arm["title"], {}, None, measured, sheets)
