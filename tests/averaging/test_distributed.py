@@ -272,20 +272,31 @@ def _sharding_comes_first() -> None:
     shard(model)
     with pytest.raises(RuntimeError, match=r"sharded after the averager was made"):
         averager.update()
-    whole_state = EMA(without_norm(), 0.5).state_dict()
-    averager = EMA(model, 0.5)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.zero_()
-    averager.update()
-    averager.load_state_dict(whole_state)  # of one process: each takes its shards of it
-    torch.testing.assert_close(whole(averager.state_dict()["averages"]), whole_state["averages"], atol=0, rtol=0)
 
 
-def test_a_model_is_sharded_before_it_is_averaged_and_takes_the_state_of_one_process(
-    processes: Callable[..., None],
-) -> None:
+def test_a_model_is_sharded_before_it_is_averaged(processes: Callable[..., None]) -> None:
     processes(2, _sharding_comes_first)
+
+
+def _state_of_one_process(make: Callable[[nn.Module], Averager]) -> None:
+    alone = without_norm()
+    first = make(alone)
+    train(alone, first, 0, 4)
+    state = copy.deepcopy({"model": alone.state_dict(), "averager": first.state_dict()})
+    train(alone, first, 4, STEPS)
+    model = without_norm()
+    model.load_state_dict(state["model"])
+    averager = make(shard(model))
+    averager.load_state_dict(state["averager"])  # each process takes its shards of it
+    train(model, averager, 4, STEPS)
+    torch.testing.assert_close(whole(averager.averaged_state_dict()), first.averaged_state_dict(), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("make", [switch_ema, lawa])
+def test_shards_go_on_from_the_state_of_one_process(
+    processes: Callable[..., None], make: Callable[[nn.Module], Averager]
+) -> None:
+    processes(2, _state_of_one_process, make)
 
 
 def _old_sharding() -> None:

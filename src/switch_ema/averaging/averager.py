@@ -22,6 +22,7 @@ from switch_ema.averaging.retention import planned_interval, retained_fraction, 
 from switch_ema.averaging.slots import find_slots, plain_names
 from switch_ema.averaging.state import AveragerState, Counters
 from switch_ema.averaging.swap import swapped_in
+from switch_ema.averaging.tensors import like
 from switch_ema.averaging.trigger import Clock, Every, check_triggers
 
 
@@ -323,7 +324,13 @@ class Averager:
         loaded.check(self._made_of(), plain_names(self._averages.tensors), buffers)
         self._averages.load({names[plain]: average for plain, average in loaded.averages.items()})
         self._averages.n_skipped = loaded.counters.n_skipped
-        self._fold.restore([{names[plain]: t for plain, t in snapshot.items()} for snapshot in loaded.snapshots])
+        averages = self._averages.tensors
+        self._fold.restore(
+            [
+                {names[plain]: like(tensor, averages[names[plain]]) for plain, tensor in snapshot.items()}
+                for snapshot in loaded.snapshots
+            ]
+        )
         self._count = loaded.counters
         self._clock = replace(loaded.counters.clock, steps_per_epoch=self._clock.steps_per_epoch)
 

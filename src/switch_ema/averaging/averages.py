@@ -139,7 +139,7 @@ class Averages:
                 loaded = averages[name]
                 if loaded.shape != average.shape:  # a buffer that changed its shape starts anew
                     continue
-                local([average])[0].copy_(local([loaded if is_sharded(loaded) else like(loaded, average)])[0])
+                local([average])[0].copy_(local([like(loaded, average)])[0])
 
     def check(self) -> None:
         """Look the model's tensors up anew: parameters must be those it had, buffers may come and go.

@@ -58,7 +58,7 @@ def like(whole: Tensor, target: Tensor) -> Tensor:
     """Return a tensor laid out as another one: of a sharded one this process's own shard. Nothing is communicated.
 
     Args:
-        whole: A whole tensor, the same in all processes.
+        whole: A whole tensor, the same in all processes; one that is sharded already is returned as it is.
         target: A tensor of the same shape; plain or sharded.
 
     Returns:
@@ -67,7 +67,7 @@ def like(whole: Tensor, target: Tensor) -> Tensor:
     Raises:
         ValueError: If the target is shared out in a way that is not known here.
     """
-    if not is_sharded(target):
+    if not is_sharded(target) or is_sharded(whole):
         return whole
     sharded = cast(Any, target)
     mesh, part = sharded.device_mesh, whole.detach()
