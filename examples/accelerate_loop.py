@@ -47,7 +47,7 @@ def main() -> float:
         correct = model(test_images).argmax(1) == test_labels
     assert averager.n_averaged == 5 * 28
     assert averager.n_switches == 5
-    return correct.float().mean().item()
+    return float(correct.float().mean())
 
 
 if __name__ == "__main__":

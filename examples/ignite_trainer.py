@@ -32,10 +32,11 @@ def main(folder: str) -> float:
     averaging = WeightAveraging(partial(SwitchEMA, decay=0.98, switch_every="1 epoch"), model)  # added
     averaging.attach(trainer, optimizer)  # added
 
-    @trainer.on(Events.EPOCH_COMPLETED)
     def evaluate(engine: Engine) -> None:
         with averaging.averager.average_parameters():  # added
             evaluator.run(test)
+
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, evaluate)
 
     parts = {"model": model, "optimizer": optimizer, "trainer": trainer, "averager": averaging.averager}
     checkpoint = Checkpoint(parts, DiskSaver(folder, require_empty=False), n_saved=1)

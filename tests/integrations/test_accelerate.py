@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -94,7 +94,7 @@ def test_a_state_without_the_average_is_refused(tmp_path: Path) -> None:
 def test_the_average_is_that_of_the_module_inside() -> None:
     run = Run(SWITCH)
     assert run.averager.model is run.accelerator.unwrap_model(run.model)
-    compiled = torch.compile(network(), backend="eager")
+    compiled = cast(nn.Module, torch.compile(network(), backend="eager"))
     averager = average(run.accelerator, SWITCH, compiled, sgd(compiled))
     assert set(averager.state_dict()["averages"]) == set(run.averager.state_dict()["averages"])
 
@@ -126,7 +126,7 @@ def test_misuse(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="holds none of the averaged model's parameters"):
         average(run.accelerator, SWITCH, run.model, sgd(network()))
     with pytest.raises(ValueError, match="method is a Averager"):
-        average(run.accelerator, run.averager, run.model, run.optimizer)  # type: ignore[arg-type,type-var]
+        average(run.accelerator, run.averager, run.model, run.optimizer)  # type: ignore[arg-type]
     monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.DEEPSPEED)
     with pytest.raises(ValueError, match="DEEPSPEED keeps the weights in flat pieces"):
         average(run.accelerator, SWITCH, run.model, run.optimizer)

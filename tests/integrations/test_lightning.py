@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -92,7 +92,7 @@ def test_of_several_optimizers_the_last_completes_a_step(tmp_path: Path) -> None
             self.critic = nn.Linear(4, 1)
 
         def training_step(self, batch: Batch, batch_idx: int) -> None:  # type: ignore[override]
-            critic, generator = self.optimizers()
+            critic, generator = cast(list[Any], self.optimizers())
             for _ in range(2):
                 self.manual_backward(self.critic(batch[0]).mean())
                 critic.step()
@@ -163,7 +163,7 @@ def test_tests_and_predicts_on_the_average_after_training(tmp_path: Path) -> Non
     trains.validate(module, Loader(batches(1)), verbose=False)
     trains.test(module, Loader(batches(1)), verbose=False)
     assert_same(module.seen[-2:], [dict(average), dict(average)])
-    (predicted,) = trains.predict(module, Loader(batches(1))) or ()
+    predicted = cast(list[Any], trains.predict(module, Loader(batches(1))))[0]
     plain = network()
     plain.load_state_dict(average)
     assert torch.equal(torch.as_tensor(predicted), plain.eval()(batches(1)[0][0]))

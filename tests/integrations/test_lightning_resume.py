@@ -30,7 +30,7 @@ class WhileSwapped(Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def on_validation_batch_end(self, trainer: Trainer, *_: Any) -> None:  # type: ignore[override]
+    def on_validation_batch_end(self, trainer: Trainer, *_: Any) -> None:
         trainer.save_checkpoint(self.folder / f"swapped-{trainer.global_step}.ckpt")
 
 
@@ -115,4 +115,4 @@ def test_a_checkpoint_is_evaluated_without_training(tmp_path: Path) -> None:
     evaluates = trainer(tmp_path, WeightAveraging(SWITCH))
     evaluates.test(other, Loader(batches(1)), ckpt_path=tmp_path / "after.ckpt", verbose=False)
     assert_same(other.seen, [dict(module.net.state_dict())])
-    assert not torch.equal(network()[0].weight, module.net[0].weight)
+    assert not torch.equal(network()[0].weight, module.net.get_parameter("0.weight"))
