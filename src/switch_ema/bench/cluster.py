@@ -168,7 +168,8 @@ def _causes() -> Iterator[None]:
         raise
     except ray.exceptions.RayError as error:
         raise ConnectionError(
-            f"a worker of the cluster was lost {_LOSSES + 1} times, or the cluster itself ({type(error).__name__})"
+            f"a training run was lost with its worker more than {_LOSSES} times, or the cluster is gone "
+            f"({type(error).__name__})"
         ) from error
 
 
