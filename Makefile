@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_PEERS := $(VENV)/.ready-peers
 
-.PHONY: demo test lint bench docs clean help
+.PHONY: demo test lint bench durability docs clean help
 
 help:  ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -27,6 +27,10 @@ lint: $(READY)  ## Check style, format and types
 # A part of it: make bench BENCH='--only update --rounds 10', or --help.
 bench: $(READY_PEERS)  ## Measure our averages beside those of other libraries, into benchmarks/results/
 	$(BIN)/python -m benchmarks.run $(BENCH)
+
+# A part of it: make durability DURABILITY='damage --scale 0.1', or --help.
+durability: $(READY)  ## Kill, fill disks, flip bits, fuzz, for about half an hour: is anything lost?
+	@$(BIN)/python -m tests.durability.run $(DURABILITY)
 
 docs: $(READY)  ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
