@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,21 +13,33 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from switch_ema.bench.loggers.names import parse_loggers
 from switch_ema.bench.settings import Settings
 from switch_ema.cli.app import app
+from switch_ema.cli.completion import logger_names, study_names, task_names
 from switch_ema.cli.options import option, task_options, with_settings
 from switch_ema.cli.shown import show, tell_findings
 from switch_ema.errors import InputError
+
+_LOG = "Log measurements and settings, in the run folder, to any of: tensorboard, mlflow, wandb."
 
 
 def compare(
     context: typer.Context,
     task: Annotated[
         str,
-        typer.Argument(help="A task, a recipe, my.yaml, or path/to/task.py:MyTask; `sema list` names the first two."),
+        typer.Argument(
+            help="A task, a recipe, my.yaml, or path/to/task.py:MyTask; `sema list` names the first two.",
+            autocompletion=task_names,
+        ),
     ],
     out: Annotated[Path | None, option("Run folder; default: one per comparison below runs/.")] = None,
     as_json: Annotated[bool, option("Print the result as JSON.", "Comparison", "--json")] = False,
+    cluster: Annotated[
+        str | None,
+        option("Train on a Ray cluster: ray (RAY_ADDRESS, or this machine) or ray://HOST:PORT.", "Machine"),
+    ] = None,
+    log: Annotated[str | None, option(_LOG, complete=logger_names)] = None,
     **settings: Any,
 ) -> None:
     """Train a task with several averaging methods on the same seeds, and say which one helps.
@@ -49,6 +62,7 @@ def compare(
 
     **Options of the task**, such as `--label-noise 0.4`, are given like all others; `sema list tasks` names them.
     """
+    from switch_ema.bench.cluster import check_cluster
     from switch_ema.bench.compare import prepare
     from switch_ema.bench.request import request
 
@@ -57,8 +71,12 @@ def compare(
     asked = request(task, settings, task_options(context.args))
     folder = out or asked.default_out()
     finished = prepare(asked, folder)
+    loggers = parse_loggers(log)
+    if cluster is not None:
+        check_cluster(cluster, asked)
     messages = Console(stderr=True)
     if finished:
+        _log_all(loggers, folder, [folder], messages)
         if not (folder / "report.html").exists():
             from switch_ema.bench.report import write_report
 
@@ -66,14 +84,17 @@ def compare(
         messages.print(f"nothing to do: {folder} holds this comparison, finished", highlight=False, soft_wrap=True)
         show(folder, as_json)
         return
-    _train(asked, folder, messages, as_json)
+    _train(asked, folder, messages, as_json, cluster, loggers)
 
 
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(with_settings(compare))
 
 
-def _train(settings: Settings, folder: Path, messages: Console, as_json: bool) -> None:
+def _train(
+    settings: Settings, folder: Path, messages: Console, as_json: bool, cluster: str | None, loggers: Sequence[str]
+) -> None:
     from switch_ema.bench.compare import compare as run
+    from switch_ema.bench.loggers.logs import LoggedProgress, Logs
     from switch_ema.bench.machine import quiet
     from switch_ema.bench.progress import LiveProgress
 
@@ -83,19 +104,23 @@ def _train(settings: Settings, folder: Path, messages: Console, as_json: bool) -
         messages.print(f"results go to {folder}", highlight=False, soft_wrap=True)
     else:
         messages.quiet = True
-    with LiveProgress(messages) as progress:
-        outcome = run(settings, folder, shlex.join(["sema", *sys.argv[1:]]), progress)
+    with Logs(loggers, folder, _tell(messages)) as logs, LiveProgress(messages) as progress:
+        told = LoggedProgress(progress, logs, folder)
+        outcome = run(settings, folder, shlex.join(["sema", *sys.argv[1:]]), told, cluster)
     if outcome.writes:
         show(folder, as_json)
 
 
 def study(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="A study; `sema list studies` names them.")],
+    name: Annotated[str, typer.Argument(help="A study; `sema list studies` names them.", autocompletion=study_names)],
     recipe: Annotated[str, option("Task, recipe or my.yaml to ask it on; default: embedded data, a few minutes.")] = "",
     out: Annotated[Path | None, option("Folder of the study; default: runs/study-NAME, or one per request.")] = None,
     jobs: Annotated[
         int | None, option("Comparisons side by side; default: one for each core for a task's embedded data, else 1.")
+    ] = None,
+    log: Annotated[
+        str | None, option(f"{_LOG} Each comparison is logged when all are trained.", complete=logger_names)
     ] = None,
     **settings: Any,
 ) -> None:
@@ -118,6 +143,7 @@ def study(
         raise InputError(f"name the study before {name}: sema study NAME {name} ...")
     base, arms = plan_study(name, recipe, settings, task_options(context.args))
     at_once = default_jobs(base, jobs)
+    loggers = parse_loggers(log)
     from switch_ema.bench.progress import LiveProgress
 
     quiet()
@@ -126,12 +152,30 @@ def study(
     folder = out or Path("runs") / f"study-{name}{'' if as_it_comes else base.default_out().name[-9:]}"
     messages.print(f"results go to {folder}", highlight=False, soft_wrap=True)
     command = shlex.join(["sema", *sys.argv[1:]])
-    tell = partial(messages.print, highlight=False, markup=False, soft_wrap=True)
+    tell = _tell(messages)
     found = run_study(name, base, arms, folder, command, tell, lambda: LiveProgress(messages), at_once)
+    _log_all(loggers, folder, [folder / "arms" / arm.name for arm in arms], messages)
     tell_findings(*found)
 
 
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(with_settings(study))
+
+
+def _log_all(loggers: Sequence[str], home: Path, folders: Iterable[Path], messages: Console) -> None:
+    """Log what trackers lack of comparisons that have been trained."""
+    if not loggers:
+        return
+    from switch_ema.bench.loggers.logs import Logs
+    from switch_ema.bench.machine import quiet
+
+    quiet()
+    with Logs(loggers, home, _tell(messages)) as logs:
+        for folder in folders:
+            logs.catch_up(folder)
+
+
+def _tell(messages: Console) -> Callable[[str], None]:
+    return partial(messages.print, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
