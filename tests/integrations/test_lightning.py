@@ -179,11 +179,14 @@ def without_momentum(module: Module) -> Any:
     return torch.optim.SGD(module.parameters(), lr=0.05)
 
 
-def test_another_fit_goes_on_with_the_trained_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("method", [SWITCH, partial(EMA, decay=0.9)], ids=["SwitchEMA", "EMA"])
+def test_another_fit_goes_on_with_the_trained_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: Any
+) -> None:
     monkeypatch.setattr(Module, "configure_optimizers", without_momentum)  # it is made anew by each fit()
-    whole = WeightAveraging(SWITCH)
+    whole = WeightAveraging(method)
     expected, _ = fit(tmp_path, whole)
-    callback = WeightAveraging(SWITCH)
+    callback = WeightAveraging(method)
     module, trains = fit(tmp_path, callback, max_epochs=1)
     trains.fit_loop.max_epochs = 3
     trains.fit(module, Loader(batches()), Loader(batches(1)))
