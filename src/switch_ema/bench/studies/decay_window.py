@@ -236,7 +236,7 @@ STUDY = Study(
               "its own.", "V-text"),
     ),
     task="classification",
-    given={"model": "mlp", "epochs": "20", "seeds": "3", "lr": "0.05", "eval_every": "5"},
+    given={"model": "mlp", "epochs": "12", "seeds": "3", "lr": "0.05", "eval_every": "5"},
     options={},
     recipe="b-cifar100-resnet18",
     arms=_arms,

@@ -25,7 +25,7 @@ def problems(base: Settings) -> dict[str, tuple[str, Settings]]:
             found |= {
                 NUMBERS: ("progress of diabetes", _other(base, 1, task="regression", data="diabetes", model="auto",
                                                          lr=(0.003,), batch_size=16)),
-                POINTS: ("moons, 50 labels", _other(base, 3, task="points", data="moons", model="points-mlp",
+                POINTS: ("moons, 50 labels", _other(base, 2, task="points", data="moons", model="points-mlp",
                                                     lr=(0.01,), batch_size=5)),
                 CONVOLUTIONS: (
                     f"small-resnet on digits, {wrong}",
