@@ -63,9 +63,9 @@ def _findings(arms: Sequence[Reading]) -> Findings:
 
 _HOW = (
     "At one rate: the rate in the middle of the grid and the cosine schedule for both, as a paper that adds switching "
-    "to a recipe would report it. Tuned: learning rate and, in the first two problems, schedule (cosine, constant) chosen on "
-    "validation, for switching among three rates and for plain training and its averages among five, down to 3 % of "
-    "the middle one."
+    "to a recipe would report it. Tuned: learning rate and, in the first two problems, schedule (cosine, constant) "
+    "chosen on validation, for switching among three rates and for plain training and its averages among five, down to "
+    "3 % of the middle one."
 )
 
 
