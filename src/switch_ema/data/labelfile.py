@@ -180,7 +180,10 @@ def _numpy(file: str) -> dict[str, Labels | None]:
 
 def _csv(file: str) -> dict[str, Labels | None]:
     with open(file, encoding="utf-8-sig", errors="replace", newline="") as stream:
-        rows = [row for row in csv.reader(stream) if row]
+        try:
+            rows = [row for row in csv.reader(stream) if row]
+        except csv.Error as error:
+            raise InputError(f"{file}: not a comma-separated text ({error}); copy or download it again") from error
     names = [name.strip() for name in rows[0]] if rows else []
     return {name: _whole(file, [row[k : k + 1] for row in rows[1:]], 2) for k, name in enumerate(names)}
 
