@@ -89,7 +89,7 @@ def test_a_run_killed_in_any_phase_ends_with_the_same_rows(
     count = 0
     model, whole = ("small-resnet", "uninterrupted") if when == 6 else ("mlp", "uninterrupted_mlp")  # the first is slow
     moment, _, what = phase.partition(" ")
-    name = {"rows": "append", "checkpoint": "write_atomically", "finish": "finish"}[what]
+    name = {"rows": "append", "checkpoint": "write_checkpoint", "finish": "finish"}[what]
     target: Any = train if what == "checkpoint" else Store
     original = getattr(target, name)
     monkeypatch.setattr(train, "_CHECKPOINT_SECONDS", 0.0)
