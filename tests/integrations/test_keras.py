@@ -1,0 +1,23 @@
+"""The Keras callback, on each backend in a process of its own: Keras chooses its backend when it is imported."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCENARIOS = Path(__file__).with_name("keras_scenarios.py")
+
+
+@pytest.mark.timeout(300)  # importing Keras, JAX and torch takes most of it
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_the_callback_in_keras(backend: str) -> None:
+    environment = {**os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", str(SCENARIOS)]
+    done = subprocess.run(
+        command, env=environment, cwd=SCENARIOS.parents[2], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
