@@ -229,7 +229,7 @@ class WeightAveragingCallback(TrainerCallback):  # type: ignore[misc]
             self._handle.remove()
 
 
-def _averager_of(model: nn.Module, method: Method[Any], length: dict[str, int | None]) -> Averager:
+def _averager_of(model: nn.Module, method: Callable[..., Any], length: dict[str, int | None]) -> Averager:
     """Call a method; of a PEFT model it averages what is trained, unless it says which parameters itself."""
     if hasattr(model, "peft_config") and "parameters" not in getattr(method, "keywords", {}):
         taken = inspect.signature(method).parameters.values()
