@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from switch_ema.bench import analyze as analyses
 from switch_ema.bench import compare as bench
-from switch_ema.bench import sweep
+from switch_ema.bench import sweep, tune
 from switch_ema.bench.question import Question
 from switch_ema.bench.studies import run as studies
 from tests.conftest import Sema
@@ -46,7 +46,7 @@ def test_snippets_run(place: str, code: str, tmp_path: Path, monkeypatch: pytest
     exec(compile(code, place, "exec"), {"__name__": "__main__"})
 
 
-STARTS = ("compare ", "sweep ", "study ", "list", "recipe ", "report", "advise ")
+STARTS = ("compare ", "sweep ", "study ", "tune ", "list", "recipe ", "report", "advise ", "doctor")
 UNDERSTOOD = tuple(f"sema {start}" for start in STARTS)
 
 
@@ -64,8 +64,9 @@ def test_commands_are_understood(sema: Sema, command: str, tmp_path: Path, monke
     monkeypatch.setattr(bench, "compare", stop)
     monkeypatch.setattr(sweep, "sweep", stop)
     monkeypatch.setattr(studies, "run_study", stop)
+    monkeypatch.setattr(tune, "tune", stop)
     words = shlex.split(command)[1:]
-    if words[0] in ("compare", "sweep", "study") and "--help" not in words:
+    if words[0] in ("compare", "sweep", "study", "tune") and "--help" not in words:
         try:
             answer = sema(*words)
         except UnderstoodError:

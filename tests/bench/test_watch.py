@@ -156,16 +156,19 @@ def test_an_open_page_shows_what_is_new_and_keeps_what_was_chosen(page: webdrive
         return [box.is_selected() for box in page.find_elements(By.CSS_SELECTOR, "#methods input")]
 
     assert points() == 3
-    page.find_elements(By.CSS_SELECTOR, "#methods input")[2].click()
+    page.execute_script("document.querySelectorAll('#methods input')[2].click()")
     Select(page.find_element(By.ID, "view")).select_by_visible_text("Validation loss")
     page.execute_script("document.querySelector('#curves ~ details').open = true; scrollTo(0, 300)")
     hidden = boxes()
     assert not hidden[2]
-    write_report(upto(tmp_path / "x", 5), live=False)
+    path = write_report(upto(tmp_path / "x", 5), live=True)
+    path.write_text(path.read_text().replace("EVERY = 5000", "EVERY = 1500"))
     WebDriverWait(page, 20, ignored_exceptions=[Exception]).until(lambda _: points() == 5)
     assert boxes() == hidden
     assert Select(page.find_element(By.ID, "view")).first_selected_option.text == "Validation loss"
     assert page.execute_script("return document.querySelector('#curves ~ details').open")
+    write_report(upto(tmp_path / "x", 6), live=False)
+    WebDriverWait(page, 20, ignored_exceptions=[Exception]).until(lambda _: points() == 6)
     before = page.execute_script("return performance.timeOrigin")
     time.sleep(2)
     assert page.execute_script("return performance.timeOrigin") == before  # the finished page stays

@@ -271,7 +271,7 @@ def _resources(settings: Settings, num_threads: int) -> dict[str, float]:
     """
     import ray
 
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     has_gpus = any(node.get("GPU", 0) for node in nodes)
     if settings.accelerator == "cuda" and not has_gpus:
         raise FieldError("accelerator", "cuda: no node of the cluster has a GPU; add one, or write cpu")

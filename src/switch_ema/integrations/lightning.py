@@ -81,7 +81,7 @@ class WeightAveraging(Callback, Generic[Tracker]):
         if stage != "fit":
             return
         rivals = (WeightAveraging, callbacks.StochasticWeightAveraging, getattr(callbacks, "WeightAveraging", ()))
-        for other in trainer.callbacks:
+        for other in cast(Any, trainer).callbacks:
             if other is not self and isinstance(other, rivals):
                 raise InputError(
                     f"two callbacks average the weights, {type(self).__name__} and {type(other).__name__}, and the "
@@ -225,7 +225,8 @@ class WeightAveraging(Callback, Generic[Tracker]):
 def _length(trainer: Trainer) -> dict[str, int | None]:
     """Return how long training is, as far as it can be known."""
     batches = trainer.num_training_batches
-    accumulates_evenly = not any(isinstance(c, callbacks.GradientAccumulationScheduler) for c in trainer.callbacks)
+    uneven = callbacks.GradientAccumulationScheduler
+    accumulates_evenly = not any(isinstance(other, uneven) for other in cast(Any, trainer).callbacks)
     known = trainer.lightning_module.automatic_optimization and accumulates_evenly and not math.isinf(batches)
     return {
         "steps_per_epoch": math.ceil(batches / trainer.accumulate_grad_batches) if known else None,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, cast
 
-from tensorboard.plugins.hparams.api import hparams_pb
+from tensorboard.plugins.hparams.summary_v2 import hparams_pb  # its `api` would import TensorFlow
 from torch.utils.tensorboard import SummaryWriter
 
 from switch_ema.bench.loggers.logger import LoggedRun, by_epoch
@@ -30,22 +31,22 @@ class TensorBoard:
         writer = self._writer(run)
         for first, metrics in by_epoch(rows):
             for name, value in metrics.items():
-                writer.add_scalar(name, value, first.epoch, walltime=run.started + first.seconds)  # type: ignore[no-untyped-call]
-        writer.flush()  # type: ignore[no-untyped-call]
+                writer.add_scalar(name, value, first.epoch, walltime=run.started + first.seconds)
+        writer.flush()
         if finished:
-            self._writers.pop(run.identity).close()  # type: ignore[no-untyped-call]
+            self._writers.pop(run.identity).close()
 
     def _writer(self, run: LoggedRun) -> SummaryWriter:
         if run.identity not in self._writers:
             folder = self._home / run.group / run.path
             new = not folder.exists()
-            writer = self._writers[run.identity] = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+            writer = self._writers[run.identity] = SummaryWriter(str(folder))
             if new:
-                writer.file_writer.add_summary(hparams_pb(run.settings, run.identity, run.started))
+                cast(Any, writer.file_writer).add_summary(hparams_pb(run.settings, run.identity, run.started))
         return self._writers[run.identity]
 
     def close(self) -> None:
         """Close the event files."""
         for writer in self._writers.values():
-            writer.close()  # type: ignore[no-untyped-call]
+            writer.close()
         self._writers.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, cast
 
 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # read when wandb is imported
 
@@ -40,7 +41,7 @@ class WeightsAndBiases:
             name=run.key,
             config=run.settings,
             dir=str(self._home),
-            mode=None if os.environ.get("WANDB_MODE") else "offline",
+            mode=cast(Any, os.environ.get("WANDB_MODE") or "offline"),
             resume="allow",
             settings=wandb.Settings(silent=True, console="off", disable_git=True, save_code=False),
         )
