@@ -179,7 +179,7 @@ def train_ignite(window: Window, averaged: bool) -> None:
 
 def train_transformers(window: Window, averaged: bool) -> None:
     """Train with the Trainer of transformers."""
-    from transformers import Trainer, TrainerCallback, TrainingArguments
+    from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
     from switch_ema.integrations.transformers import WeightAveragingCallback
 
@@ -211,6 +211,7 @@ def train_transformers(window: Window, averaged: bool) -> None:
             remove_unused_columns=False,
         )
         trainer = Trainer(network, arguments, train_dataset=rows, optimizers=(sgd(network), None), callbacks=[Timer()])
+        trainer.remove_callback(PrinterCallback)
         if averaged:
             WeightAveragingCallback(METHOD).attach(trainer)
         trainer.train()
