@@ -34,8 +34,8 @@ def keep_exhibits(folder: Path, trajectory: str, lr: float, made: Mapping[str, S
         lr: Its nominal learning rate.
         made: Exhibits by method; nothing is written where there are none.
     """
-    entries = [
-        {"method": method, "lr": lr, **_plain(exhibit)} for method, exhibits in made.items() for exhibit in exhibits
+    entries = [  # in one order, also where training went on from a checkpoint
+        {"method": method, "lr": lr, **_plain(exhibit)} for method in sorted(made) for exhibit in made[method]
     ]
     if entries:
         (folder / _FOLDER).mkdir(exist_ok=True)
