@@ -438,9 +438,10 @@ class TestAttach:
                 trainer.optimizer.zero_grad()
         assert averager.n_averaged == 2
 
-    def test_a_step_skipped_by_a_grad_scaler_is_none(self) -> None:
+    @pytest.mark.parametrize("fused", [False, True])  # a fused optimizer's step() is called, and does nothing
+    def test_a_step_skipped_by_a_grad_scaler_is_none(self, fused: bool) -> None:
         model = mlp()
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=fused)
         averager = EMA(model)
         averager.attach(optimizer)
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0)

@@ -23,7 +23,9 @@ class Handle:
         self, optimizers: Sequence[Optimizer], before: Callable[[], None] | None, after: Callable[[], None]
     ) -> None:
         self.optimizers = tuple(optimizers)
-        self._hooks = [self.optimizers[-1].register_step_post_hook(lambda *_: after())]
+        self._hooks = [
+            self.optimizers[-1].register_step_post_hook(lambda optimizer, *_: None if _skipped(optimizer) else after())
+        ]
         if before is not None:
             self._hooks += [each.register_step_pre_hook(lambda *_: before()) for each in self.optimizers]
 
@@ -42,6 +44,12 @@ class Handle:
         for parameter in parameters:
             for optimizer in self.optimizers:
                 optimizer.state.pop(parameter, None)
+
+
+def _skipped(optimizer: Optimizer) -> bool:
+    """Return whether a GradScaler let a fused optimizer skip: its `step()` runs, looks at this, and changes nothing."""
+    found: Tensor | None = getattr(optimizer, "found_inf", None)
+    return found is not None and bool(found)
 
 
 def attach(
