@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # read when wandb is imported
 
@@ -34,6 +34,7 @@ class WeightsAndBiases:
     def log(self, run: LoggedRun, rows: Iterable[Row], finished: bool) -> None:
         """Write a whole run."""
         self._home.mkdir(parents=True, exist_ok=True)
+        mode: Any = os.environ.get("WANDB_MODE") or "offline"
         made = wandb.init(
             project=os.environ.get("WANDB_PROJECT") or _PROJECT,
             group=run.group,
@@ -41,7 +42,7 @@ class WeightsAndBiases:
             name=run.key,
             config=run.settings,
             dir=str(self._home),
-            mode=cast(Any, os.environ.get("WANDB_MODE") or "offline"),
+            mode=mode,
             resume="allow",
             settings=wandb.Settings(silent=True, console="off", disable_git=True, save_code=False),
         )
