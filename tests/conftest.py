@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import torch
 
 from switch_ema import cli
 
+os.environ.setdefault("KERAS_BACKEND", "torch")  # read when keras is imported; its own default is TensorFlow
 torch.set_num_threads(1)  # small tensors: more threads only wait for each other
 
 
