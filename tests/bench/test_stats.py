@@ -161,6 +161,12 @@ def test_of_equal_rates_the_smallest_is_taken_and_one_where_all_diverge_is_last(
     assert best_rate(results(curves), "baseline") == 0.2
 
 
+def test_of_equal_means_the_lower_loss_on_validation_is_taken() -> None:
+    run, rows = build({("baseline", 0.1, 0): ((0.6,), (0.6,)), ("baseline", 0.4, 0): ((0.6,), (0.9,))})
+    losses = [{**row, "metric": "loss", "value": 1 - row["lr"]} for row in rows if row["split"] == "val"]
+    assert best_rate(Results.from_rows(run, [*rows, *losses]), "baseline") == 0.4
+
+
 def test_an_unfinished_seed_has_no_last_value_and_neither_diverged_nor_counts() -> None:
     found = results({("baseline", 1.0, 0): same(0.1, 0.5), ("baseline", 1.0, 1): same(0.1)})
     assert found.at("baseline", 1.0, "test") == {0: 0.5}

@@ -262,18 +262,20 @@ def peeking(results: Results, method: str, lr: float) -> dict[int, float | None]
     return values
 
 
-def validation_rank(results: Results, method: str, lr: float) -> tuple[int, float]:
+def validation_rank(results: Results, method: str, lr: float) -> tuple[int, float, float]:
     """Return a key that sorts the best first, by the headline metric on validation at the last epoch.
 
-    Fewer seeds without a finite value come first, then the better mean: where a seed diverges is no best rate.
+    Fewer seeds without a finite value come first, then the better mean: where a seed diverges is no best rate. Of equal
+    means, which are frequent where a metric counts few examples, the lower loss on validation comes first.
     """
     found = spread(results.at(method, lr, "val").values())
     mean = math.inf if found.mean is None else -found.mean if results.higher_is_better else found.mean
-    return len(results.seeds) - found.n, mean
+    loss = spread(results.at(method, lr, "val", metric="loss").values()).mean
+    return len(results.seeds) - found.n, mean, math.inf if loss is None else loss
 
 
 def best_rate(results: Results, method: str) -> float:
-    """Return the method's own best learning rate by `validation_rank`; of equals the smallest."""
+    """Return the method's own best learning rate by `validation_rank`; of equals in that too the smallest."""
     return min(results.lrs, key=lambda lr: (validation_rank(results, method, lr), lr))
 
 

@@ -25,7 +25,7 @@ class Standing:
     arm: str
     lr: float
     at_edge: bool
-    rank: tuple[float, float]
+    rank: tuple[int, float, float]
     values: Mapping[int, float | None]
 
     @property
