@@ -48,6 +48,15 @@ def test_validation_part_is_at_most_5000() -> None:
     assert {name: len(rows) for name, rows in divide(labels, ("val",)).items()} == {"val": 5000, "train": 55_000}
 
 
+def test_validation_takes_the_share_asked_for_and_leaves_the_test_part_alone() -> None:
+    usual, large = divide(LABELS, ("test", "val")), divide(LABELS, ("test", "val"), val_share=0.4)
+    assert {name: len(rows) for name, rows in large.items()} == {"test": 200, "val": 320, "train": 480}
+    assert (large["test"] == usual["test"]).all()
+    assert sorted(np.concatenate(list(large.values()))) == list(range(1000))
+    many = divide(np.arange(60_000) % 10, ("val",), val_share=0.5)
+    assert len(many["val"]) == 30_000
+
+
 def test_every_class_stays_in_training_however_rare() -> None:
     labels = np.array([0] * 97 + [1, 2, 2])
     for train_size in (None, 3, 10):

@@ -20,6 +20,7 @@ from switch_ema.data.catalog import locate
 from switch_ema.data.images import load
 from switch_ema.errors import InputError
 from switch_ema.tasks.classification import Classification
+from tests.data.make import aircraft
 
 CPU = torch.device("cpu")
 ROOT = Path(os.environ.get("SEMA_DATA") or "../shared/data")
@@ -148,6 +149,23 @@ def test_held_out_images_are_not_augmented(colour: str) -> None:
     for augment in ("none", "crop-flip"):
         Classification(data=colour, augment=augment).evaluate(Spy(), "test", CPU)
     assert seen[0].equal(seen[1])
+
+
+@pytest.mark.parametrize("stream", ["true", "false"])
+def test_validation_takes_the_share_of_images_that_is_asked_for(colour: str, stream: str) -> None:
+    task = Classification(data=colour, image_size=16, stream=stream, val_share=0.25)
+    assert task.num_train == 24  # of 40: 20 % for test, a quarter of the rest for validation
+
+
+@pytest.mark.parametrize("share", [0, 1, "0.0"])
+def test_a_share_that_leaves_nothing_is_refused(share: Any) -> None:
+    with pytest.raises(InputError, match=r"^val_share [01]: write a share above 0 and below 1"):
+        Classification(val_share=share)
+
+
+def test_data_with_a_validation_split_keep_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"val_share 0\.3: .* has a validation split of its own; leave it out"):
+        Classification(data=str(aircraft(tmp_path / "set")), image_size=16, val_share=0.3)
 
 
 def test_label_noise_is_exact_and_leaves_the_held_out_labels_clean() -> None:

@@ -71,6 +71,7 @@ def load(
     image_size: int | None = None,
     skip_corrupt: bool = False,
     unlabeled: bool = False,
+    val_share: float | None = None,
 ) -> ImageSet:
     """Read a data set and divide it; several seeds in one process read it once.
 
@@ -84,6 +85,7 @@ def load(
         skip_corrupt: Leave out images that cannot be read, count them, and say so in one warning of the log; False
             refuses them. The splits are drawn before, so the other images stay where they are.
         unlabeled: Also read the images without labels, where the data have them.
+        val_share: Share of the training images to hold out for validation; None takes 10 %, at most 5,000.
 
     Returns:
         The three splits.
@@ -91,7 +93,7 @@ def load(
     Raises:
         InputError: Something in the files is wrong.
     """
-    found = find_parts(source, train_size, image_size)
+    found = find_parts(source, train_size, image_size, val_share)
     wanted = {"train": found.train, "val": found.val, "test": found.test}
     if unlabeled and found.unlabeled is not None:
         wanted["unlabeled"] = found.unlabeled

@@ -10,7 +10,7 @@ import numpy as np
 from switch_ema.data import digits
 from switch_ema.data.catalog import FOLDER_FORMATS
 from switch_ema.data.splits import divide
-from switch_ema.errors import InputError
+from switch_ema.errors import FieldError, InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,19 +51,21 @@ class Parts:
     class_names: tuple[str, ...]
 
 
-def find_parts(source: Source, train_size: int | None, image_size: int | None) -> Parts:
+def find_parts(source: Source, train_size: int | None, image_size: int | None, val_share: float | None = None) -> Parts:
     """Read the labels of a data set, check them and divide the rows.
 
     Args:
         source: What `switch_ema.data.catalog.locate` found.
         train_size: Number of training images; None takes all.
         image_size: Side to scale and crop the images to when they are read.
+        val_share: Share of the training images to hold out for validation; None takes 10 %, at most 5,000.
 
     Returns:
         The splits.
 
     Raises:
-        InputError: A split is empty, a label out of range, or a class without training images.
+        InputError: `val_share` is given for data with a validation split of their own, a split is empty, a label out
+            of range, or a class without training images.
     """
     read = digits.tables if source.format == "digits" else FOLDER_FORMATS[source.format].tables
     tables = read(source.path, image_size)
@@ -71,7 +73,9 @@ def find_parts(source: Source, train_size: int | None, image_size: int | None) -
     train = tables.pop("train")
     names = _check_labels(train, tables)
     missing = [split for split in ("test", "val") if split not in tables]
-    rows = divide(train.labels, missing, train_size=train_size, where=source.name)
+    if val_share is not None and "val" not in missing:
+        raise FieldError("val_share", f"{val_share:g}: {source.name} has a validation split of its own; leave it out")
+    rows = divide(train.labels, missing, train_size=train_size, val_share=val_share, where=source.name)
     parts = {split: Part(train, chosen) for split, chosen in rows.items()}
     parts.update({split: _whole(table) for split, table in tables.items()})
     rest = None if unlabeled is None else _whole(unlabeled)

@@ -23,18 +23,24 @@ SPLIT_SEED = 20240214
 
 
 def divide(
-    labels: Rows, hold_out: Sequence[str], *, train_size: int | None = None, where: str = "the data"
+    labels: Rows,
+    hold_out: Sequence[str],
+    *,
+    train_size: int | None = None,
+    val_share: float | None = None,
+    where: str = "the data",
 ) -> dict[str, Rows]:
     """Divide the rows of a training table into splits that do not overlap.
 
     First a test split of 20 % is taken (for data that come without one), then a validation split of 10 % of the
-    rest, at most 5,000, and last `train_size` of what remains. All draws are stratified and fixed: they depend on the
-    labels alone. The validation split is therefore the same for every `train_size`.
+    rest, at most 5,000, or of `val_share`, and last `train_size` of what remains. All draws are stratified and fixed:
+    they depend on the labels alone. The validation split is therefore the same for every `train_size`.
 
     Args:
         labels: Class of each row.
         hold_out: Which splits to take from these rows: ``test``, ``val``, both in this order, or none.
         train_size: Number of training rows to keep; None keeps all.
+        val_share: Share of the rows without the test split that validation takes, in (0, 1), however many these are.
         where: Name of the data, for messages.
 
     Returns:
@@ -47,7 +53,7 @@ def divide(
     rest = np.arange(len(labels))
     classes = len(np.unique(labels))
     for split in hold_out:
-        left = len(rest) - held_out_size(split, len(rest))
+        left = len(rest) - held_out_size(split, len(rest), val_share)
         if left < classes:
             raise InputError(f"{where}: {len(labels)} training images of {classes} classes; too few to hold some out")
         kept = _pick(labels, rest, left)
@@ -134,10 +140,14 @@ def flip_labels(labels: Rows, rate: float, num_classes: int, seed: int, *, pair:
     return noisy
 
 
-def held_out_size(split: str, count: int) -> int:
-    """Return how many of `count` rows a split takes: 20 % for ``test``, else 10 % but at most 5,000; at least 1."""
-    size = round(0.2 * count) if split == "test" else min(5000, round(0.1 * count))
-    return max(1, size)
+def held_out_size(split: str, count: int, val_share: float | None = None) -> int:
+    """Return how many of `count` rows a split takes: 20 % for ``test``, else 10 % but at most 5,000; at least 1.
+
+    With `val_share` it is that share for ``val``.
+    """
+    if split == "test":
+        return max(1, round(0.2 * count))
+    return max(1, min(5000, round(0.1 * count)) if val_share is None else round(val_share * count))
 
 
 def _pick(labels: Rows, rows: Rows, size: int) -> Rows:

@@ -95,7 +95,12 @@ class StreamSet:
 
 @lru_cache(maxsize=2)
 def index(
-    source: Source, *, train_size: int | None = None, image_size: int | None = None, skip_corrupt: bool = False
+    source: Source,
+    *,
+    train_size: int | None = None,
+    image_size: int | None = None,
+    skip_corrupt: bool = False,
+    val_share: float | None = None,
 ) -> StreamSet:
     """Read the labels of a data set and divide its rows, but leave the images where they are.
 
@@ -107,6 +112,7 @@ def index(
         train_size: Number of training images; None takes all.
         image_size: Side that the images will be scaled and cropped to; only for the statistics and `decoded_bytes`.
         skip_corrupt: Leave damaged images out of the sample, and say so in one warning of the log; False refuses them.
+        val_share: Share of the training images to hold out for validation; None takes 10 %, at most 5,000.
 
     Returns:
         The three splits.
@@ -114,7 +120,7 @@ def index(
     Raises:
         InputError: Something in the files is wrong, as far as it shows without decoding all images.
     """
-    found = find_parts(source, train_size, image_size)
+    found = find_parts(source, train_size, image_size, val_share)
     counts = channel_counts(found.train, image_size, skip_corrupt, source.name)
     mean, std = moments(counts)
     mode = "L" if len(counts) == 1 else "RGB"
@@ -126,7 +132,9 @@ def index(
 
 
 @lru_cache(maxsize=2)
-def decoded_bytes(source: Source, *, train_size: int | None = None, image_size: int | None = None) -> int:
+def decoded_bytes(
+    source: Source, *, train_size: int | None = None, image_size: int | None = None, val_share: float | None = None
+) -> int:
     """Estimate what `switch_ema.data.images.load` would need in memory, from a fixed sample of 32 images per split.
 
     Several seeds in one process ask once, as with `index`.
@@ -135,6 +143,7 @@ def decoded_bytes(source: Source, *, train_size: int | None = None, image_size: 
         source: What `switch_ema.data.catalog.locate` found.
         train_size: Number of training images; None takes all.
         image_size: Side that the images will be scaled and cropped to; None keeps them.
+        val_share: Share of the training images to hold out for validation; None takes 10 %, at most 5,000.
 
     Returns:
         Bytes of the training, validation and test images: exact where all images have one size.
@@ -142,7 +151,7 @@ def decoded_bytes(source: Source, *, train_size: int | None = None, image_size: 
     Raises:
         InputError: Something in the files is wrong.
     """
-    found = find_parts(source, train_size, image_size)
+    found = find_parts(source, train_size, image_size, val_share)
     return estimated_bytes((found.train, found.val, found.test), image_size)
 
 

@@ -60,7 +60,7 @@ class Classification(Task):
         self._options = chosen
         found = read_images(
             source, train_size=chosen.train_size, image_size=chosen.image_size, skip_corrupt=chosen.skip_corrupt,
-            stream=chosen.stream, workers=chosen.workers,
+            stream=chosen.stream, workers=chosen.workers, val_share=chosen.val_share,
         )  # fmt: skip
         self.num_train = len(found.train.labels)
         self._num_classes = len(found.class_names)

@@ -20,6 +20,7 @@ OPTIONS: Mapping[str, Option] = {
     "label_file": Option("training labels that people gave, as FILE:COLUMN, such as CIFAR-N's", words),
     "memorisation": Option("measure how many of the wrong training labels have been learned by heart", flag),
     "train_size": Option("number of training images, a stratified subset", whole),
+    "val_share": Option("share of the images held out for validation; 0.1, but at most 5,000, by default", share),
     **image_options(AUGMENTS, auto="crop-flip", padding="an eighth of the side", crop_scale=0.08),
     "mixup": Option("alpha of mixup; 0 for none", nonnegative),
     "cutmix": Option("alpha of CutMix; 0 for none; with mixup, each mixes half of the images", nonnegative),
@@ -38,6 +39,7 @@ class Chosen(ImageChosen):
     label_file: str | None = None
     memorisation: bool = False
     train_size: int | None = None
+    val_share: float | None = None
     mixup: float = 0.0
     cutmix: float = 0.0
     label_smoothing: float = 0.0
@@ -71,5 +73,7 @@ def check(data: str, model: str, options: Mapping[str, Any]) -> Source:
             raise FieldError("label_noise", f"{values['label_noise']:g}: --label-file brings its own; leave one out")
     if values.get("memorisation") and not (values.get("label_file") or values.get("label_noise")):
         raise FieldError("memorisation", "needs wrong labels; add e.g. --label-noise 0.4")
+    if values.get("val_share") in (0, 1):
+        raise FieldError("val_share", f"{values['val_share']:g}: write a share above 0 and below 1, such as 0.4")
     check_images(values)
     return locate(data)

@@ -55,7 +55,14 @@ class ImageSource:
 
 
 def read_images(
-    source: Source, *, train_size: int | None, image_size: int | None, skip_corrupt: bool, stream: str, workers: int
+    source: Source,
+    *,
+    train_size: int | None,
+    image_size: int | None,
+    skip_corrupt: bool,
+    stream: str,
+    workers: int,
+    val_share: float | None = None,
 ) -> ImageSource:
     """Read a data set, or the list of its images.
 
@@ -66,14 +73,17 @@ def read_images(
         skip_corrupt: Leave out images that cannot be read.
         stream: ``true`` leaves the images on disk, ``false`` reads all at once, ``auto`` decides by `IN_MEMORY`.
         workers: Processes that read images from disk.
+        val_share: Share of the training images to hold out for validation; None takes 10 %, at most 5,000.
 
     Raises:
         InputError: The data are wrong, or images that stay on disk have no size to be scaled to.
     """
     sizes = {"train_size": train_size, "image_size": image_size}
-    large = source.format != "digits" and stream == "auto" and decoded_bytes(source, **sizes) > IN_MEMORY
-    if stream != "true" and not large:
-        found = load(source, **sizes, skip_corrupt=skip_corrupt)
+    large = stream == "true"
+    if stream == "auto" and source.format != "digits":
+        large = decoded_bytes(source, **sizes, val_share=val_share) > IN_MEMORY
+    if not large:
+        found = load(source, **sizes, val_share=val_share, skip_corrupt=skip_corrupt)
         parts = {"train": found.train, "val": found.val, "test": found.test}
         storage = {split: torch.from_numpy(part.images) for split, part in parts.items()}
         return ImageSource(
@@ -88,7 +98,7 @@ def read_images(
         )
     if image_size is None:
         raise InputError(f"{source.name} is read from disk while training; write --image-size, such as 224")
-    listed = index(source, **sizes, skip_corrupt=skip_corrupt)
+    listed = index(source, **sizes, val_share=val_share, skip_corrupt=skip_corrupt)
     streams = {"train": listed.train, "val": listed.val, "test": listed.test}
     return ImageSource(
         **streams,
