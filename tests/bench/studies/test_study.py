@@ -155,6 +155,18 @@ def test_studies_run_from_their_recipes(name: str) -> None:
     assert all(arm.settings and arm.settings.data for arm in arms)
 
 
+@pytest.mark.parametrize(
+    ("data", "options", "expected"),
+    [({}, {}, 0.4), ({"data": "digits"}, {}, 0.4), ({}, {"val_share": "0.3"}, 0.3), ({"data": "mnist"}, {}, None)],
+)
+def test_options_for_digits_go_with_digits_alone(
+    data: dict[str, str], options: dict[str, str], expected: float | None
+) -> None:
+    base, arms = plan_study("convergence", "", data, options)
+    found = {arm.settings.task_options.get("val_share") for arm in arms if arm.settings}
+    assert found == {base.task_options.get("val_share")} == {expected}
+
+
 def test_rates_are_relative_unless_several_are_asked_for() -> None:
     base = request("classification", SMALL, {})
     assert rates(base, (0.1, 1, 3)) == (0.005, 0.05, 0.15)
@@ -163,7 +175,10 @@ def test_rates_are_relative_unless_several_are_asked_for() -> None:
 
 def test_vary_checks_what_it_makes() -> None:
     base = request("classification", SMALL, {})
-    assert vary(base, {"label_noise": 0.4}).task_options == {"label_noise": 0.4}
+    noisy = vary(base, {"label_noise": 0.4})
+    assert noisy.task_options == {"label_noise": 0.4}
+    assert vary(noisy, epochs=3).task_options == {"label_noise": 0.4}
+    assert vary(noisy, task="regression", data="diabetes", model="auto").task_options == {}
     with pytest.raises(FieldError, match="epochs"):
         vary(base, epochs=0)
     with pytest.raises(FieldError, match="label_noise"):

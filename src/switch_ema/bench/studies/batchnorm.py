@@ -9,7 +9,7 @@ from switch_ema.bench.plots import Plot, Series, lines
 from switch_ema.bench.sections import REESTIMATED
 from switch_ema.bench.settings import Settings
 from switch_ema.bench.stats import BASELINE, Difference, Results, budget_points, paired_difference, spread
-from switch_ema.bench.studies.study import Arm, Claim, Findings, Panel, Reading, Study, Table, vary
+from switch_ema.bench.studies.study import FOR_DIGITS, Arm, Claim, Findings, Panel, Reading, Study, Table, vary
 from switch_ema.bench.studies.tuned import standing
 from switch_ema.bench.studies.words import apart
 from switch_ema.bench.wording import decimals_for, show_difference, show_gap, show_spread
@@ -181,6 +181,7 @@ STUDY = Study(
     task="classification",
     given={"model": "small-resnet", "epochs": "12", "seeds": "5", "eval_every": "12"},
     options={"label_noise": "0.4"},
+    data_options=FOR_DIGITS,
     recipe="b-cifar100-resnet18",
     arms=_arms,
     findings=_findings,

@@ -11,7 +11,7 @@ from switch_ema.bench.stats import BASELINE, Difference, Results, paired_differe
 from switch_ema.bench.studies.calibration_measured import BINS, DRAWN, SCALED, SCORES, WRONGLY, measure_calibration
 from switch_ema.bench.studies.robustness import corrupted, measure_corrupted
 from switch_ema.bench.studies.standing import BEFORE_SWA, POINTS, best_of_averages, gaps, values, verdicts
-from switch_ema.bench.studies.study import Arm, Claim, Findings, Measured, Panel, Reading, Study
+from switch_ema.bench.studies.study import FOR_DIGITS, Arm, Claim, Findings, Measured, Panel, Reading, Study
 from switch_ema.bench.studies.words import at_edges
 from switch_ema.bench.wording import NONE, show_difference, show_spread, signed
 
@@ -186,6 +186,7 @@ STUDY = Study(
     task="classification",
     given={"model": "mlp", "epochs": "20", "seeds": "5", "lr": "0.05"},
     options={},
+    data_options=FOR_DIGITS,
     recipe="b-cifar100-resnet18",
     arms=best_of_averages,
     findings=_findings,

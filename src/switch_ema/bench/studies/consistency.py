@@ -19,7 +19,7 @@ from switch_ema.bench.studies.standing import (
     values,
     verdicts,
 )
-from switch_ema.bench.studies.study import Arm, Claim, Findings, Measured, Panel, Reading, Study
+from switch_ema.bench.studies.study import FOR_DIGITS, Arm, Claim, Findings, Measured, Panel, Reading, Study
 from switch_ema.bench.studies.words import at_edges
 from switch_ema.bench.wording import NONE, show_difference, show_spread, signed
 
@@ -203,6 +203,7 @@ STUDY = Study(
     task="classification",
     given={"model": "mlp", "epochs": "20", "seeds": "5", "lr": "0.05"},
     options={},
+    data_options=FOR_DIGITS,
     recipe="b-cifar100-resnet18",
     arms=best_of_averages,
     findings=_findings,

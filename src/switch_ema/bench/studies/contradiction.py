@@ -10,7 +10,7 @@ from switch_ema.bench.settings import Settings
 from switch_ema.bench.stats import BASELINE, Results, paired_difference, spread
 from switch_ema.bench.studies.disguise import Case, Tested, fit, leave_one_out
 from switch_ema.bench.studies.problems import ASKED, WRONG_LABELS, problems
-from switch_ema.bench.studies.study import Arm, Claim, Findings, Panel, Reading, Study, rates, vary
+from switch_ema.bench.studies.study import FOR_DIGITS, Arm, Claim, Findings, Panel, Reading, Study, rates, vary
 from switch_ema.bench.studies.tuned import Standing, best, standing
 from switch_ema.bench.studies.words import apart
 from switch_ema.bench.wording import count, decimals_for, show_difference, show_spread
@@ -194,6 +194,7 @@ STUDY = Study(
     task="classification",
     given={"model": "mlp", "epochs": "15", "seeds": "3", "lr": "0.05", "eval_every": "5"},
     options={},
+    data_options=FOR_DIGITS,
     recipe="cifar10-resnet18",
     arms=_arms,
     findings=_findings,

@@ -10,7 +10,18 @@ from switch_ema.bench.settings import Settings
 from switch_ema.bench.stats import BASELINE, Results, Spread, best_rate, paired_difference, spread
 from switch_ema.bench.studies.labels import with_wrong_labels
 from switch_ema.bench.studies.pace import END, Pace, paces
-from switch_ema.bench.studies.study import Arm, Claim, Findings, Measured, Panel, Reading, Study, Table, rates
+from switch_ema.bench.studies.study import (
+    FOR_DIGITS,
+    Arm,
+    Claim,
+    Findings,
+    Measured,
+    Panel,
+    Reading,
+    Study,
+    Table,
+    rates,
+)
 from switch_ema.bench.studies.words import at_edges, curve
 from switch_ema.bench.wording import NONE, show_difference
 
@@ -171,6 +182,7 @@ STUDY = Study(
     task="classification",
     given={"model": "mlp", "epochs": "20", "seeds": "5", "lr": "0.05"},
     options={},
+    data_options=FOR_DIGITS,
     recipe="b-cifar100-resnet18",
     arms=_arms,
     findings=_findings,

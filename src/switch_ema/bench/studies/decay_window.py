@@ -11,7 +11,7 @@ from switch_ema.bench.plots import Plot, Series, heatmap, lines
 from switch_ema.bench.settings import Settings
 from switch_ema.bench.stats import BASELINE, best_rate, spread
 from switch_ema.bench.studies.problems import CONVOLUTIONS, POINTS, problems
-from switch_ema.bench.studies.study import Arm, Claim, Findings, Panel, Reading, Study, rates, vary
+from switch_ema.bench.studies.study import FOR_DIGITS, Arm, Claim, Findings, Panel, Reading, Study, rates, vary
 from switch_ema.bench.studies.tuned import Standing, best, standing
 from switch_ema.bench.studies.words import apart
 from switch_ema.bench.wording import decimals_for, show_difference, show_spread, signed
@@ -238,6 +238,7 @@ STUDY = Study(
     task="classification",
     given={"model": "mlp", "epochs": "12", "seeds": "3", "lr": "0.05", "eval_every": "5"},
     options={},
+    data_options=FOR_DIGITS,
     recipe="b-cifar100-resnet18",
     arms=_arms,
     findings=_findings,

@@ -9,7 +9,7 @@ from switch_ema.bench.settings import Settings
 from switch_ema.bench.stats import BASELINE, Results, best_rate, paired_difference, spread
 from switch_ema.bench.studies.labels import with_wrong_labels
 from switch_ema.bench.studies.stopping import stopping
-from switch_ema.bench.studies.study import Arm, Claim, Findings, Panel, Reading, Study, rates
+from switch_ema.bench.studies.study import FOR_DIGITS, Arm, Claim, Findings, Panel, Reading, Study, rates
 from switch_ema.bench.studies.words import at_edges, curve
 from switch_ema.bench.wording import decimals_for, show_spread, signed
 
@@ -127,6 +127,7 @@ STUDY = Study(
     task="classification",
     given={"model": "mlp", "epochs": "20", "seeds": "5", "lr": "0.05"},
     options={},
+    data_options=FOR_DIGITS,
     recipe="b-cifar100-resnet18",
     arms=_arms,
     findings=_findings,

@@ -20,7 +20,18 @@ from switch_ema.bench.studies.landscape_quantities import (
     gap,
     values,
 )
-from switch_ema.bench.studies.study import Arm, Claim, Findings, Measured, Panel, Reading, Study, rates, vary
+from switch_ema.bench.studies.study import (
+    FOR_DIGITS,
+    Arm,
+    Claim,
+    Findings,
+    Measured,
+    Panel,
+    Reading,
+    Study,
+    rates,
+    vary,
+)
 from switch_ema.bench.studies.words import at_edges
 from switch_ema.bench.wording import NONE, decimals_for, show, show_difference
 
@@ -171,6 +182,7 @@ STUDY = Study(
     task="classification",
     given={"model": "mlp", "epochs": "15", "seeds": "5"},
     options={},
+    data_options=FOR_DIGITS,
     recipe="b-cifar100-resnet18",
     arms=_arms,
     findings=_findings,

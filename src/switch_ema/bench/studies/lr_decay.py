@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from switch_ema.bench.plots import bars, lines
 from switch_ema.bench.settings import Settings
 from switch_ema.bench.stats import BASELINE, Results, best_rate, paired_difference, spread, validation_rank
-from switch_ema.bench.studies.study import Arm, Claim, Findings, Panel, Reading, Study, rates, vary
+from switch_ema.bench.studies.study import FOR_DIGITS, Arm, Claim, Findings, Panel, Reading, Study, rates, vary
 from switch_ema.bench.studies.words import apart, at_edges, curve
 from switch_ema.bench.wording import decimals_for, show_difference, show_spread
 
@@ -124,6 +124,7 @@ STUDY = Study(
     task="classification",
     given={"model": "mlp", "epochs": "20", "seeds": "5", "lr": "0.05"},
     options={"label_noise": "0.4"},
+    data_options=FOR_DIGITS,
     recipe="b-cifar100-resnet18",
     arms=_arms,
     findings=_findings,

@@ -8,7 +8,7 @@ from switch_ema.bench.plots import Series, lines
 from switch_ema.bench.settings import Settings
 from switch_ema.bench.stats import BASELINE, Difference, Results, best_rate, paired_difference, spread, validation_rank
 from switch_ema.bench.studies.sensitivity import at_lower_rate, grid, height, octaves
-from switch_ema.bench.studies.study import Arm, Claim, Findings, Panel, Reading, Study, rates, vary
+from switch_ema.bench.studies.study import FOR_DIGITS, Arm, Claim, Findings, Panel, Reading, Study, rates, vary
 from switch_ema.bench.studies.words import apart, at_edges
 from switch_ema.bench.wording import NONE, decimals_for, show, show_difference, show_spread
 
@@ -202,6 +202,7 @@ STUDY = Study(
     task="classification",
     given={"model": "mlp", "epochs": "15", "seeds": "5", "lr": "0.05"},
     options={"label_noise": "0.4"},
+    data_options=FOR_DIGITS,
     recipe="b-cifar100-resnet18",
     arms=_arms,
     findings=_findings,

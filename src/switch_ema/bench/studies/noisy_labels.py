@@ -11,7 +11,7 @@ from switch_ema.bench.stats import BASELINE, Results, best_rate, paired_differen
 from switch_ema.bench.studies.memorised import WRONG, memorisation
 from switch_ema.bench.studies.standing import Values, averages, verdicts
 from switch_ema.bench.studies.stopping import stops
-from switch_ema.bench.studies.study import Arm, Claim, Findings, Panel, Reading, Study, rates, vary
+from switch_ema.bench.studies.study import FOR_DIGITS, Arm, Claim, Findings, Panel, Reading, Study, rates, vary
 from switch_ema.bench.studies.words import apart, at_edges, curve
 from switch_ema.bench.wording import NONE, decimals_for, show_difference, show_spread
 from switch_ema.errors import InputError
@@ -198,6 +198,7 @@ STUDY = Study(
     task="classification",
     given={"model": "mlp", "epochs": "20", "seeds": "4", "lr": "0.05"},
     options={},
+    data_options=FOR_DIGITS,
     recipe="b-cifar100n-resnet34",
     arms=_arms,
     findings=_findings,

@@ -10,7 +10,7 @@ from switch_ema.bench.methods import SAM
 from switch_ema.bench.plots import Plot, bars, heatmap
 from switch_ema.bench.settings import Settings
 from switch_ema.bench.stats import BASELINE, Difference, Judgement
-from switch_ema.bench.studies.study import Arm, Claim, Findings, Panel, Reading, Study, Table, rates, vary
+from switch_ema.bench.studies.study import FOR_DIGITS, Arm, Claim, Findings, Panel, Reading, Study, Table, rates, vary
 from switch_ema.bench.studies.tuned import Standing, standing
 from switch_ema.bench.studies.words import at_edges
 from switch_ema.bench.wording import NONE, count, decimals_for, show_gap, show_spread, signed
@@ -189,6 +189,7 @@ STUDY = Study(
     task="classification",
     given={"model": "mlp", "epochs": "12", "seeds": "3", "eval_every": "12"},
     options={"label_noise": "0.4"},
+    data_options=FOR_DIGITS,
     recipe="cifar100-resnet18",
     arms=_arms,
     findings=_findings,

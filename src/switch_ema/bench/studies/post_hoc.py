@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING
 from switch_ema.bench.plots import Plot, Series, lines
 from switch_ema.bench.settings import Settings
 from switch_ema.bench.stats import BASELINE, Results, paired_difference, spread
-from switch_ema.bench.studies.study import Arm, Claim, Findings, Measured, Panel, Reading, Study, Table, rates, vary
+from switch_ema.bench.studies.study import (
+    FOR_DIGITS,
+    Arm,
+    Claim,
+    Findings,
+    Measured,
+    Panel,
+    Reading,
+    Study,
+    Table,
+    rates,
+    vary,
+)
 from switch_ema.bench.studies.tuned import standing
 from switch_ema.bench.studies.words import apart
 from switch_ema.bench.widths import KIND
@@ -215,6 +227,7 @@ STUDY = Study(
     task="classification",
     given={"model": "mlp", "epochs": "20", "seeds": "5", "eval_every": "5", "schedule": "constant"},
     options={"label_noise": "0.4"},
+    data_options=FOR_DIGITS,
     recipe="b-cifar100-resnet18",
     arms=_arms,
     findings=_findings,

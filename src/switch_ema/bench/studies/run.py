@@ -23,6 +23,7 @@ from switch_ema.bench.stats import Results
 from switch_ema.bench.studies.entries import FILE, find_study
 from switch_ema.bench.studies.study import Arm, Findings, Measured, Reading
 from switch_ema.errors import FieldError, InputError
+from switch_ema.tasks.catalog import find
 
 if TYPE_CHECKING:
     from switch_ema.bench.studies.trained import Trained
@@ -49,8 +50,12 @@ def plan_study(
     """
     study = find_study(name)
     asked = {key: value for key, value in given.items() if value is not None}
-    own = (study.given, study.options) if not recipe else ({}, {})
-    base = request(recipe or study.task, {**own[0], **asked}, {**own[1], **options})
+    if recipe:
+        base = request(recipe, asked, options)
+    else:
+        own = study.given.get("data", find(study.task).default_data)
+        suited = study.data_options if asked.get("data", own) == own else {}
+        base = request(study.task, {**study.given, **asked}, {**study.options, **suited, **options})
     arms = list(study.arms(base))
     trained = [arm.settings for arm in arms if arm.settings]
     for field in asked.keys() - {"lr"}:  # rates are taken relative to the one asked for

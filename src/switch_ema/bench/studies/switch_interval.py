@@ -8,7 +8,7 @@ from switch_ema.bench.plots import Series, lines
 from switch_ema.bench.settings import Settings
 from switch_ema.bench.stats import BASELINE
 from switch_ema.bench.studies.labels import with_wrong_labels
-from switch_ema.bench.studies.study import Arm, Claim, Findings, Panel, Reading, Study, rates
+from switch_ema.bench.studies.study import FOR_DIGITS, Arm, Claim, Findings, Panel, Reading, Study, rates
 from switch_ema.bench.studies.tuned import Standing, best, standing
 from switch_ema.bench.studies.words import apart, at_edges
 from switch_ema.bench.wording import decimals_for, show_difference, show_spread
@@ -91,6 +91,7 @@ STUDY = Study(
     task="classification",
     given={"model": "mlp", "epochs": "15", "seeds": "4", "lr": "0.05", "eval_every": "5"},
     options={},
+    data_options=FOR_DIGITS,
     recipe="b-cifar100-resnet18",
     arms=_arms,
     findings=_findings,

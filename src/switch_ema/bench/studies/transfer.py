@@ -11,7 +11,7 @@ from switch_ema.bench.settings import Settings
 from switch_ema.bench.stats import BASELINE, paired_difference, spread
 from switch_ema.bench.studies.labels import with_wrong_labels
 from switch_ema.bench.studies.standing import BEFORE_SWA, POINTS, Values, averages, gaps, values, verdicts
-from switch_ema.bench.studies.study import Arm, Claim, Findings, Measured, Panel, Reading, Study, rates
+from switch_ema.bench.studies.study import FOR_DIGITS, Arm, Claim, Findings, Measured, Panel, Reading, Study, rates
 from switch_ema.bench.studies.transfer_measured import measure_transfer, probe_name
 from switch_ema.bench.studies.words import apart, at_edges
 from switch_ema.bench.wording import NONE, show, show_difference, show_spread
@@ -121,6 +121,7 @@ STUDY = Study(
     task="classification",
     given={"epochs": "6", "seeds": "4", "lr": "0.1"},
     options={},
+    data_options=FOR_DIGITS,
     recipe="b-cifar100-resnet18",
     arms=_arms,
     findings=_findings,
