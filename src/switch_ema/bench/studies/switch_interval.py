@@ -46,7 +46,7 @@ def _panel(arm: Reading) -> Panel:
     found: dict[str, list[tuple[float, Standing]]] = {}
     for kind in (_SAME_WINDOW, _SAME_SHARE):
         for interval, unit in _intervals():
-            epochs = interval / per_epoch if unit == "steps" else interval
+            epochs = float(f"{interval / per_epoch:.3g}") if unit == "steps" else interval
             found.setdefault(kind, []).append((epochs, standing(results, _label(interval, unit, kind))))
     decimals = decimals_for([baseline.spread.mean])
     told = []
@@ -54,19 +54,21 @@ def _panel(arm: Reading) -> Panel:
         chosen = best(each for _, each in entries)
         epochs = next(epochs for epochs, each in entries if each is chosen)
         every = next((each for at, each in entries if at == 1.0), chosen)
-        text = apart(f"with a {kind}, a switch every {epochs:.3g} epochs is best on validation; on test it",
+        text = apart(f"with a {kind}, a switch every {epochs:g} epochs is best on validation; on test it",
                      "plain training", chosen.minus(baseline), higher, decimals)  # fmt: skip
         if every is not chosen:
             text += f" and {apart('it', 'a switch every epoch', chosen.minus(every), higher, decimals).strip()}"
         told.append(text)
-    series = [Series("plain training", [0.1, 5], [baseline.spread.mean] * 2, style=0)]
-    series.append(Series("ema", [0.1, 5], [ema.spread.mean] * 2, style=1))
+    tried = [at for at, _ in found[_SAME_WINDOW]]
+    ends = [min(tried), max(tried)]
+    series = [Series("plain training", ends, [baseline.spread.mean] * 2, style=0)]
+    series.append(Series("ema", ends, [ema.spread.mean] * 2, style=1))
     for place, (kind, entries) in enumerate(found.items(), start=2):
         rising = sorted(entries, key=lambda entry: entry[0])
         series.append(Series.of(f"sema, {kind}", [at for at, _ in rising], [each.spread for _, each in rising], place))
     plot = lines(f"Test {results.metric}", "epochs from switch to switch", f"test {results.metric}", series, log_x=True)
     rows = [
-        (kind, f"{at:.3g}", f"{kept[each.label]:.1%}", f"{each.lr:g}", show_spread(each.spread, decimals),
+        (kind, f"{at:g}", f"{kept[each.label]:.1%}", f"{each.lr:g}", show_spread(each.spread, decimals),
          show_difference(each.minus(baseline), decimals))
         for kind, entries in found.items() for at, each in sorted(entries, key=lambda entry: entry[0])
     ]  # fmt: skip
@@ -74,7 +76,7 @@ def _panel(arm: Reading) -> Panel:
     text = (
         f"{per_epoch} steps in an epoch; every setting at its own best rate. With one window for all, rare switches "
         "keep nearly all of the progress and frequent ones nearly nothing; with a window as long as the interval every "
-        "switch keeps about 37 %."
+        "switch keeps about 37 %, more where the interval has few steps."
     )
     return Panel(arm.title, f"{arm.title}: {'; '.join(told)}.", text, [plot], (head, rows))
 
