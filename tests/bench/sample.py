@@ -1,14 +1,19 @@
-"""Makers of rows and of the run.json that belongs to them: a realistic seeded run, and runs from given curves."""
+"""Makers of rows and of the run.json that belongs to them: a realistic seeded run, and runs from given curves.
+
+Also progress that a test watches.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import random
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from switch_ema.bench.plan import Trajectory
+from switch_ema.bench.results import Row
 from switch_ema.bench.stats import budget_points
 
 FAST, SLOW = "sema:decay=0.98", "sema:decay=0.999,switch_every=2 epochs"
@@ -18,6 +23,24 @@ Run = tuple[dict[str, Any], list[dict[str, Any]]]
 Curve = Sequence[float | None]
 # (method, lr, seed) -> (validation curve, test curve)
 Curves = Mapping[tuple[str, float, int], tuple[Curve, Curve]]
+Hook = Callable[[Trajectory, int], None]
+
+
+class Watched:
+    """Progress that remembers what it is told, with a hook after each epoch."""
+
+    def __init__(self, hook: Hook | None = None) -> None:
+        self.hook = hook
+        self.told: list[tuple[str, int]] = []
+
+    def begin(self, plan: Sequence[Trajectory], done: int, epochs: int) -> None:
+        self.done = done
+
+    def epoch(self, trajectory: Trajectory, epoch: int, rows: Sequence[Row]) -> None:
+        assert {row.epoch for row in rows} == {epoch}
+        self.told.append((trajectory.name, epoch))
+        if self.hook:
+            self.hook(trajectory, epoch)
 
 
 class Method(NamedTuple):

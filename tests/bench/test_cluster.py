@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,31 +21,13 @@ from switch_ema.bench.cluster import check_cluster, compare_on
 from switch_ema.bench.compare import compare
 from switch_ema.bench.plan import Trajectory
 from switch_ema.bench.remote import Mailbox, contents, replace_contents, train_there
-from switch_ema.bench.results import Row
 from switch_ema.bench.settings import Settings
 from switch_ema.errors import FieldError, InputError
+from tests.bench.sample import Watched
 from tests.conftest import Sema
 
 EPOCHS = 4
 METHODS = "baseline,ema:decay=0.8,posthoc:gammas=3/9,sigma_rel=0.15,sema:decay=0.8"
-Hook = Callable[[Trajectory, int], None]
-
-
-class Watched:
-    """Progress with a hook after each epoch."""
-
-    def __init__(self, hook: Hook | None = None) -> None:
-        self.hook = hook
-        self.told: list[tuple[str, int]] = []
-
-    def begin(self, plan: Sequence[Trajectory], done: int, epochs: int) -> None:
-        self.done = done
-
-    def epoch(self, trajectory: Trajectory, epoch: int, rows: Sequence[Row]) -> None:
-        assert {row.epoch for row in rows} == {epoch}
-        self.told.append((trajectory.name, epoch))
-        if self.hook:
-            self.hook(trajectory, epoch)
 
 
 def settings(**changes: Any) -> Settings:

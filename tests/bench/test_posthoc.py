@@ -17,7 +17,7 @@ from switch_ema.bench.sweep import sweep
 from switch_ema.bench.widths import read_sweep, summarize_widths
 from switch_ema.errors import InputError
 from switch_ema.tasks.catalog import create
-from tests.bench.test_train import Quiet
+from tests.bench.sample import Watched
 from tests.conftest import Sema
 
 pytestmark = pytest.mark.filterwarnings("ignore:the stored averages miss this profile")
@@ -35,7 +35,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     asked = request("classification", {**values, "methods": METHODS}, {"train_size": train_size})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of profiles that so few snapshots cannot give
-        compare(asked, folder, "test", Quiet())
+        compare(asked, folder, "test", Watched())
     return folder
 
 

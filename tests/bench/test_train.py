@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +10,16 @@ import torch
 from switch_ema.bench import train
 from switch_ema.bench.compare import compare, prepare
 from switch_ema.bench.plan import Trajectory
-from switch_ema.bench.results import Row, Store, read_run
+from switch_ema.bench.results import Store, read_run
 from switch_ema.bench.seeds import derived_seed
 from switch_ema.bench.settings import Settings
 from switch_ema.bench.stats import budget_points
 from switch_ema.errors import InputError
 from switch_ema.tasks.catalog import create
 from switch_ema.tasks.classification import Classification
+from tests.bench.sample import Hook, Watched
 
 METHODS = "baseline,ema:decay=0.8,swa:update_every=1 epoch after 1,lawa:window=2,power_ema,sema:decay=0.8,lookahead:k=3"
-
-
-class Quiet:
-    """Progress that nobody watches, with a hook after each epoch."""
-
-    def __init__(self, hook: Callable[[Trajectory, int], None] | None = None) -> None:
-        self.hook = hook
-
-    def begin(self, plan: Sequence[Trajectory], done: int, epochs: int) -> None:
-        self.done = done
-
-    def epoch(self, trajectory: Trajectory, epoch: int, rows: Sequence[Row]) -> None:
-        if self.hook:
-            self.hook(trajectory, epoch)
 
 
 def settings(**changes: Any) -> Settings:
@@ -50,10 +36,10 @@ def settings(**changes: Any) -> Settings:
     return Settings.of(**{**values, **changes})
 
 
-def run(folder: Path, hook: Callable[[Trajectory, int], None] | None = None, **changes: Any) -> list[dict[str, Any]]:
+def run(folder: Path, hook: Hook | None = None, **changes: Any) -> list[dict[str, Any]]:
     asked = settings(**changes)
     prepare(asked, folder)
-    compare(asked, folder, "test", Quiet(hook))
+    compare(asked, folder, "test", Watched(hook))
     return read_run(folder)[1]
 
 
