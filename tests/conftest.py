@@ -1,10 +1,13 @@
-"""What tests share: the command line called in this process."""
+"""What tests share: the command line called in this process, and what code loads in a new one."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -40,6 +43,14 @@ def sema(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
         return Answer(code if isinstance(code, int) else 1, printed.out, printed.err)
 
     return call
+
+
+def loaded_after(code: str, folder: Path | None = None) -> set[str]:
+    """Run code in a new interpreter, in a folder, and return the top names of the modules it has loaded."""
+    script = f"{code}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].split())
 
 
 @pytest.fixture

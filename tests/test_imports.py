@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import switch_ema
+from tests.conftest import loaded_after
 
 SOURCE = Path(__file__).parents[1] / "src" / "switch_ema"
 ROOT = "switch_ema"
@@ -168,13 +168,6 @@ def test_the_check_can_fail(path: str, code: str) -> None:
 )
 def test_the_check_can_pass(path: str, code: str) -> None:
     assert violations(path, code) == []
-
-
-def loaded_after(code: str) -> set[str]:
-    """Run code in a new interpreter and return the top names of the modules it has loaded."""
-    script = f"{code}\nimport sys\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    return set(done.stdout.split())
 
 
 def test_importing_the_package_loads_nothing() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 
 from switch_ema.bench import doctor
 from switch_ema.tasks.entries import TASKS
-from tests.conftest import Sema
+from tests.conftest import Sema, loaded_after
 from tests.test_imports import imported
 
 ROOT = Path(__file__).parents[2]
@@ -121,7 +120,7 @@ def test_run_from_source_it_says_so(monkeypatch: pytest.MonkeyPatch, sema: Sema)
 
 
 def test_it_loads_torch_and_nothing_else_that_is_heavy() -> None:
-    code = "from switch_ema.bench.doctor import examine; examine(); import sys; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = loaded_after("from switch_ema.bench.doctor import examine; examine()")
+    assert "torch" in loaded
     heavy = {"lightning", "transformers", "timm", "torchvision", "sklearn", "scipy", "plotly", "mlflow", "optuna"}
-    assert not heavy & set(done.stdout.split())
+    assert not loaded & heavy

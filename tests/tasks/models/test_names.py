@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
-import sys
 from importlib.machinery import ModuleSpec
 
 import pytest
@@ -13,6 +11,7 @@ from switch_ema.errors import InputError
 from switch_ema.tasks.models import names
 from switch_ema.tasks.models.build import _MAKERS
 from switch_ema.tasks.models.names import MODELS, check_model, timm_name, timm_names, wide_resnet_shape
+from tests.conftest import loaded_after
 
 
 @pytest.mark.parametrize("name", [*_MAKERS, "wrn-28-10", "wrn-10-1", "timm/resnet50", "timm/resnet18.a1_in1k"])
@@ -83,6 +82,5 @@ def test_without_timm(model: str, words: str, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize(("name", "heavy"), [("names", False), ("build", True)])
 def test_names_load_nothing_heavy(name: str, heavy: bool) -> None:
-    code = f"import sys, switch_ema.tasks.models.{name}; print([n for n in ('torch', 'timm') if n in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ("torch" in done.stdout) is heavy
+    loaded = loaded_after(f"import switch_ema.tasks.models.{name}")
+    assert ("torch" in loaded) is heavy

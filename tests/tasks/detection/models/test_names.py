@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
-import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 from switch_ema.errors import InputError
 from switch_ema.tasks.detection.models.build import _MAKERS
 from switch_ema.tasks.detection.models.names import BACKBONES, MASK_MODELS, MODELS, check_detector, check_weights
+from tests.conftest import loaded_after
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -76,6 +75,5 @@ def test_weights_that_do_not(weights: str | None, backbone: str, frozen: bool, w
 
 
 def test_names_load_nothing_heavy() -> None:
-    code = "import sys, switch_ema.tasks.detection.models.names; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"torch", "torchvision", "transformers", "numpy"} & set(done.stdout.split())
+    loaded = loaded_after("import switch_ema.tasks.detection.models.names")
+    assert not loaded & {"torch", "torchvision", "transformers", "numpy"}

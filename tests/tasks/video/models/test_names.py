@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from switch_ema.errors import InputError
 from switch_ema.tasks.video.models.build import _PAPER, _SMALL
 from switch_ema.tasks.video.models.names import MODELS, check_predictor
+from tests.conftest import loaded_after
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -43,6 +41,4 @@ def test_bad(model: str, height: int, width: int, inputs: int, outputs: int, wor
 
 
 def test_names_load_nothing_heavy() -> None:
-    code = "import sys, switch_ema.tasks.video.models.names; print([n for n in ('torch', 'numpy') if n in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert not loaded_after("import switch_ema.tasks.video.models.names") & {"torch", "numpy"}
