@@ -83,5 +83,5 @@ def test_arms_scale_with_the_epochs() -> None:
     assert [each.schedule for each in settings.values()] == list(SCHEDULES)
     assert settings["step"].milestones == pytest.approx((60, 120, 160))
     assert settings["step"].step_factor == 0.2
-    assert settings["cosine"].lr == (0.1, 0.4, 1.6)
+    assert settings["cosine"].lr == (0.1, 0.3, 1.0, 3.0, 10.0)
     assert settings["cosine"].milestones == ()

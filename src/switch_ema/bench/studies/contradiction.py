@@ -12,7 +12,7 @@ from switch_ema.bench.studies.disguise import Case, Tested, fit, leave_one_out
 from switch_ema.bench.studies.problems import ASKED, WRONG_LABELS, problems
 from switch_ema.bench.studies.study import FOR_DIGITS, Arm, Claim, Findings, Panel, Reading, Study, rates, vary
 from switch_ema.bench.studies.tuned import Standing, best, standing
-from switch_ema.bench.studies.words import apart
+from switch_ema.bench.studies.words import apart, at_edges
 from switch_ema.bench.wording import count, decimals_for, show_difference, show_spread
 
 SETTINGS = {
@@ -23,68 +23,63 @@ SETTINGS = {
 """Windows in epochs: 0.999 at 500 steps an epoch is 2 epochs, 0.992 every 16 of 313 steps is 6.4."""
 _EMAS = ("ema:decay=window 0.3 epochs", "ema:decay=window 2 epochs")
 _SCHEDULES = ("cosine", "constant")
-_WIDE = (0.03, 0.1, 0.3, 1, 3)
-_NEAR = (0.3, 1, 3)
-_PLAIN, _SWITCHING = "plain", "switching"
 
 
 def _arms(base: Settings) -> list[Arm]:
+    methods = ",".join(["baseline", *_EMAS, *SETTINGS.values()])
     arms = []
     for name, (title, asked) in problems(base).items():
         for schedule in _SCHEDULES if name in (ASKED, WRONG_LABELS) else _SCHEDULES[:1]:
-            for kind, methods, factors in (
-                (_PLAIN, ("baseline", *_EMAS), _WIDE),
-                (_SWITCHING, ("baseline", *SETTINGS.values()), _NEAR),
-            ):
-                settings = vary(asked, methods=",".join(methods), schedule=schedule, lr=rates(asked, factors))
-                arms.append(Arm(f"{name}-{schedule}-{kind}", f"{title}, {schedule} rate: {kind}", settings))
+            settings = vary(asked, methods=methods, schedule=schedule, lr=rates(asked))
+            arms.append(Arm(f"{name}-{schedule}", f"{title}, {schedule} rate", settings))
     return arms
 
 
 def _findings(arms: Sequence[Reading]) -> Findings:
-    grouped: dict[str, dict[tuple[str, str], Reading]] = {}
+    grouped: dict[str, dict[str, Reading]] = {}
     for arm in arms:
-        problem, schedule, kind = arm.name.rsplit("-", 2)
-        grouped.setdefault(problem, {})[schedule, kind] = arm
+        problem, schedule = arm.name.rsplit("-", 1)
+        grouped.setdefault(problem, {})[schedule] = arm
     panels, table, cases = [], [], []
     for found in grouped.values():
         panel, rows = _tuned(found)
         panels.append(panel)
         table += rows
-        cases += _cases(found)
+        cases += [case for arm in found.values() for case in _cases(arm)]
     tested = leave_one_out(cases)
     rule = _rule(cases, tested)
     tally = _tally(table)
     head = ["Problem", "Setting", "At one rate, − plain", "Tuned, − tuned plain", "Tuned, − tuned EMA"]
     rows = [row[:5] for row in table]
     overall = Panel("All problems", tally, _HOW, table=(head, rows))
-    return Findings([tally, rule.sentence], [overall, *panels, rule])
+    edges = at_edges({arm.title: arm.trained for arm in arms})
+    return Findings([tally, rule.sentence], [overall, *panels, rule], edges)
 
 
 _HOW = (
     "At one rate: the rate in the middle of the grid and the cosine schedule for both, as a paper that adds switching "
     "to a recipe would report it. Tuned: learning rate and, in the first two problems, schedule (cosine, constant) "
-    "chosen on validation, for switching among three rates and for plain training and its averages among five, down to "
-    "3 % of the middle one."
+    "chosen on validation, for every method from the same grid."
 )
 
 
-def _tuned(found: Mapping[tuple[str, str], Reading]) -> tuple[Panel, list[tuple[object, ...]]]:
+def _tuned(found: Mapping[str, Reading]) -> tuple[Panel, list[tuple[object, ...]]]:
     """Return what came out of one problem, with a row for each setting: cells of the table, then two judgements."""
-    plain = {schedule: arm.trained for (schedule, kind), arm in found.items() if kind == _PLAIN}
-    switching = {schedule: arm for (schedule, kind), arm in found.items() if kind == _SWITCHING}
-    first = next(iter(switching.values()))
-    results, title = first.trained, first.title.partition(", cosine")[0].partition(", constant")[0]
+    trained = {schedule: arm.trained for schedule, arm in found.items()}
+    first = next(iter(found.values()))
+    results, title = first.trained, _problem(first)
     higher = results.higher_is_better
-    baseline = best(standing(each, BASELINE, schedule) for schedule, each in plain.items())
-    ema = best(standing(each, label, schedule) for schedule, each in plain.items() for label in _EMAS)
+    baseline = best(standing(each, BASELINE, schedule) for schedule, each in trained.items())
+    ema = best(standing(each, label, schedule) for schedule, each in trained.items() for label in _EMAS)
     decimals = decimals_for([baseline.spread.mean])
     middle = results.lrs[len(results.lrs) // 2]
     rows: list[tuple[object, ...]] = []
-    said, series = [], [_over_rates("plain training", plain[next(iter(plain))], BASELINE, 0)]
+    standings: dict[str, Standing] = {}
+    said, series = [], [_over_rates("plain training", results, BASELINE, 0)]
     for place, (name, label) in enumerate(SETTINGS.items(), start=1):
-        own = best(standing(arm.trained, label, schedule) for schedule, arm in switching.items())
+        own = best(standing(each, label, schedule) for schedule, each in trained.items())
         at_one = paired_difference(results.at(label, middle, "test"), results.at(BASELINE, middle, "test"))
+        standings[f"sema, {name}"] = own
         gain, gain_ema = own.minus(baseline), own.minus(ema)
         kept = next(method["retained_fraction"] for method in first.run["methods"] if method["label"] == label)
         rows.append(
@@ -96,13 +91,15 @@ def _tuned(found: Mapping[tuple[str, str], Reading]) -> tuple[Panel, list[tuple[
         series.append(_over_rates(f"sema, {name}", results, label, place))
     metric = f"test {results.metric}"
     plot = lines(f"Over the rate, cosine: {metric}", "learning rate", metric, series, log_x=True)
-    table = [_row("plain training", baseline, decimals), _row(ema.label, ema, decimals)]
+    chosen = [("plain training", baseline), (ema.label, ema), *standings.items()]
+    table = [(name, each.arm, f"{each.lr:g}", show_spread(each.spread, decimals)) for name, each in chosen]
     panel = Panel(title, f"{title}: {'; '.join(said)}.", "", [plot], (["Tuned", "Schedule", "Rate", "Test"], table))
     return panel, rows
 
 
-def _row(name: str, found: Standing, decimals: int) -> tuple[str, str, str, str]:
-    return name, found.arm, f"{found.lr:g}", show_spread(found.spread, decimals)
+def _problem(arm: Reading) -> str:
+    """Return the title of its problem."""
+    return arm.title.rpartition(", ")[0]
 
 
 def _over_rates(name: str, results: Results, label: str, place: int) -> Series:
@@ -125,26 +122,21 @@ def _tally(table: Sequence[tuple[object, ...]]) -> str:
     return f"At one learning rate, switching {counted(5)}; with everything tuned alike it {counted(6)}."
 
 
-def _cases(found: Mapping[tuple[str, str], Reading]) -> list[Case]:
-    cases = []
-    for (schedule, kind), arm in found.items():
-        if kind != _SWITCHING:
-            continue
-        results, plain = arm.trained, found[schedule, _PLAIN].trained
-        sign = 1 if results.higher_is_better else -1
-        means = {lr: spread(plain.at(BASELINE, lr, "test").values()).mean for lr in plain.lrs}
-        curve = {lr: sign * mean for lr, mean in means.items() if mean is not None}
-        kept = {method["label"]: method["retained_fraction"] for method in arm.run["methods"]}
-        for label in SETTINGS.values():
-            for lr in results.lrs:
-                values = results.at(label, lr, "test")
-                value = spread(values.values()).mean
-                if value is None or len(curve) < 2:
-                    continue
-                judged = paired_difference(values, results.at(BASELINE, lr, "test")).judge(True)
-                clear = judged in ("better", "worse")
-                problem = arm.title.partition(f", {schedule} rate")[0]
-                cases.append(Case(problem, curve, lr, kept[label], sign * value, clear))
+def _cases(arm: Reading) -> list[Case]:
+    results, cases = arm.trained, []
+    sign = 1 if results.higher_is_better else -1
+    means = {lr: spread(results.at(BASELINE, lr, "test").values()).mean for lr in results.lrs}
+    curve = {lr: sign * mean for lr, mean in means.items() if mean is not None}
+    kept = {method["label"]: method["retained_fraction"] for method in arm.run["methods"]}
+    for label in SETTINGS.values():
+        for lr in results.lrs:
+            values = results.at(label, lr, "test")
+            value = spread(values.values()).mean
+            if value is None or len(curve) < 2:
+                continue
+            judged = paired_difference(values, results.at(BASELINE, lr, "test")).judge(True)
+            clear = judged in ("better", "worse")
+            cases.append(Case(_problem(arm), curve, lr, kept[label], sign * value, clear))
     return cases
 
 

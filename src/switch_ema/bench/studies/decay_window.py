@@ -13,18 +13,16 @@ from switch_ema.bench.stats import BASELINE, best_rate, spread
 from switch_ema.bench.studies.problems import CONVOLUTIONS, POINTS, problems
 from switch_ema.bench.studies.study import FOR_DIGITS, Arm, Claim, Findings, Panel, Reading, Study, rates, vary
 from switch_ema.bench.studies.tuned import Standing, best, standing
-from switch_ema.bench.studies.words import apart
+from switch_ema.bench.studies.words import apart, at_edges
 from switch_ema.bench.wording import decimals_for, show_difference, show_spread, signed
 
-WINDOWS = (0.1, 0.3, 1.0, 3.0)
+WINDOWS = (0.3, 1.0, 3.0)
 INTERVALS = (0.5, 1.0, 3.0)
 BATCHNORM_WINDOWS = (0.3, 1.0, 3.0)
-EMA_WINDOWS = (*WINDOWS, 6.0)
+EMA_WINDOWS = (0.1, *WINDOWS, 6.0)
 _AUTO_EMA, _AUTO_SEMA = "ema:decay=auto", "sema:decay=auto,switch_every=auto"
-_WIDE = (0.03, 0.1, 0.3, 1, 3, 6)
-_NEAR = (0.3, 1, 3)
 _X, _Y = "switch every ... epochs", "window of the average, epochs"
-_PLAIN, _SWITCHING, _BATCHNORM = "plain", "switching", "batchnorm"
+_BATCHNORM = "batchnorm"
 
 
 def setting(window: float, interval: float) -> str:
@@ -37,20 +35,14 @@ def _ema(window: float) -> str:
 
 
 def _arms(base: Settings) -> list[Arm]:
-    arms = []
-    emas = ",".join([*map(_ema, EMA_WINDOWS), _AUTO_EMA])
-    pairs = ",".join([*(setting(window, interval) for window in WINDOWS for interval in INTERVALS), _AUTO_SEMA])
-    kinds = {
-        _PLAIN: ("plain training and its averages", f"baseline,{emas}", _WIDE),
-        _SWITCHING: ("switching", f"baseline,{pairs}", _NEAR),
-    }
-    for kind, (about, methods, factors) in kinds.items():
-        for name, (title, asked) in problems(base).items():
-            if name not in (POINTS, CONVOLUTIONS):
-                settings = vary(asked, methods=methods, lr=rates(asked, factors))
-                arms.append(Arm(f"{name}-{kind}", f"{title}: {about}", settings))
-    arms.append(Arm(_BATCHNORM, "BatchNorm statistics of Switch EMA", _with_batchnorm(base)))
-    return arms
+    pairs = [setting(window, interval) for window in WINDOWS for interval in INTERVALS]
+    methods = ",".join(["baseline", *map(_ema, EMA_WINDOWS), _AUTO_EMA, *pairs, _AUTO_SEMA])
+    arms = [
+        Arm(name, title, vary(asked, methods=methods, lr=rates(asked)))
+        for name, (title, asked) in problems(base).items()
+        if name not in (POINTS, CONVOLUTIONS)
+    ]
+    return [*arms, Arm(_BATCHNORM, "BatchNorm statistics of Switch EMA", _with_batchnorm(base))]
 
 
 def _with_batchnorm(base: Settings) -> Settings:
@@ -65,27 +57,20 @@ def _with_batchnorm(base: Settings) -> Settings:
 
 
 def _findings(arms: Sequence[Reading]) -> Findings:
-    by_name = {arm.name: arm for arm in arms}
-    sentences, panels = [], []
-    for name, arm in by_name.items():
-        if name.endswith(_SWITCHING):
-            plain = by_name[name.removesuffix(_SWITCHING) + _PLAIN]
-            panel = _grid(arm, plain)
-            panels += [panel, _automatic(arm, plain)]
-            sentences += [panels[-2].sentence, panels[-1].sentence]
-    panels.append(_batchnorm(by_name[_BATCHNORM]))
-    return Findings([*sentences, panels[-1].sentence], panels)
+    grids = [arm for arm in arms if arm.name != _BATCHNORM]
+    panels = [panel for arm in grids for panel in (_grid(arm), _automatic(arm))]
+    panels += [_batchnorm(arm) for arm in arms if arm.name == _BATCHNORM]
+    return Findings([panel.sentence for panel in panels], panels, at_edges({arm.title: arm.trained for arm in grids}))
 
 
-def _grid(arm: Reading, plain: Reading) -> Panel:
-    results, higher = arm.trained, arm.trained.higher_is_better
-    baseline = best([standing(plain.trained, BASELINE), standing(results, BASELINE)])
-    ema = best(standing(plain.trained, _ema(window)) for window in EMA_WINDOWS)
+def _grid(arm: Reading) -> Panel:
+    results, higher, title = arm.trained, arm.trained.higher_is_better, arm.title
+    baseline = standing(results, BASELINE)
+    ema = best(standing(results, _ema(window)) for window in EMA_WINDOWS)
     found = {(w, i): standing(results, setting(w, i)) for w in WINDOWS for i in INTERVALS}
     chosen = best(found.values())
     kept = {method["label"]: method["retained_fraction"] for method in arm.run["methods"]}
     decimals = decimals_for([baseline.spread.mean])
-    title = arm.title.partition(":")[0]
     sentence = (
         f"{title}: of {len(found)} pairs of decay and interval, {chosen.label} is best on validation (a switch keeps "
         f"{kept[chosen.label]:.0%} of the progress); on test "
@@ -122,35 +107,35 @@ def _grid(arm: Reading, plain: Reading) -> Panel:
         for each in sorted(found.values(), key=lambda each: each.rank)
     ]  # fmt: skip
     text = (
-        "Every setting at the learning rate that is best for it on validation; plain training and its averages were "
-        f"tried at {len(plain.trained.lrs)} rates, also far lower ones, so a gain is no learning-rate cut in disguise. "
-        "+ and − mark differences whose 95 % interval leaves out zero."
+        f"Every setting at the learning rate that is best for it on validation, of the same {len(results.lrs)} for "
+        "all, so a gain is no learning-rate cut in disguise. + and − mark differences whose 95 % interval leaves out "
+        "zero."
     )
     head = ["Setting, the best on validation first", "Kept", "Own rate", "− plain", "− best EMA"]
     return Panel(title, sentence, text, plots, (head, rows))
 
 
-def _automatic(arm: Reading, plain: Reading) -> Panel:
+def _automatic(arm: Reading) -> Panel:
     """Compare what ``decay="auto"`` chooses with the fixed setting that is best on validation."""
-    results, averages = arm.trained, plain.trained
-    decimals = decimals_for([standing(averages, BASELINE).spread.mean])
+    results = arm.trained
+    decimals = decimals_for([standing(results, BASELINE).spread.mean])
     fixed = best(standing(results, setting(w, i)) for w in WINDOWS for i in INTERVALS)
-    fixed_ema = best(standing(averages, _ema(window)) for window in EMA_WINDOWS)
+    fixed_ema = best(standing(results, _ema(window)) for window in EMA_WINDOWS)
     rows, said = [], []
-    for label, found, other in ((_AUTO_EMA, averages, fixed_ema), (_AUTO_SEMA, results, fixed)):
-        own = standing(found, label)
+    for label, other in ((_AUTO_EMA, fixed_ema), (_AUTO_SEMA, fixed)):
+        own = standing(results, label)
         difference = own.minus(other)
         said.append(apart(label, f"the best fixed, {other.label},", difference, results.higher_is_better, decimals))
         rows.append((label, f"{own.lr:g}", show_spread(own.spread, decimals), other.label,
                      show_spread(other.spread, decimals), show_difference(difference, decimals)))  # fmt: skip
-    lr = best_rate(averages, BASELINE)
-    spreads = [spread(averages.at(_ema(window), lr, "test").values()) for window in EMA_WINDOWS]
-    flat = [spread(averages.at(BASELINE, lr, "test").values())] * len(EMA_WINDOWS)
+    lr = best_rate(results, BASELINE)
+    spreads = [spread(results.at(_ema(window), lr, "test").values()) for window in EMA_WINDOWS]
+    flat = [spread(results.at(BASELINE, lr, "test").values())] * len(EMA_WINDOWS)
     series = [Series.of("plain training", list(EMA_WINDOWS), flat, 0), Series.of("ema", list(EMA_WINDOWS), spreads, 1)]
     metric = f"test {results.metric}"
     plot = lines(f"Averages of one training: {metric}", "window of the average, epochs", metric, series, log_x=True)
     head = ["Automatic", "Own rate", metric, "Best fixed on validation", metric, "Difference"]
-    title = f"{arm.title.partition(':')[0]}: decay=auto"
+    title = f"{arm.title}: decay=auto"
     return Panel(title, f"{title}: {'; '.join(said)}.", "", [plot], (head, rows))
 
 

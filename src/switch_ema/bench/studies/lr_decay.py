@@ -31,7 +31,7 @@ Values = dict[int, float | None]
 
 def _arms(base: Settings) -> list[Arm]:
     methods = "baseline,ema,ema:decay=window 3 epochs,swa,sema"
-    base = vary(base, methods=methods, lr=rates(base, (0.1, 0.4, 1.6)))
+    base = vary(base, methods=methods, lr=rates(base))
     stepwise = vary(base, milestones=tuple(share * base.epochs for share in _MILESTONES), step_factor=_FACTOR)
     return [
         Arm(name, title, vary(stepwise if name == "step" else base, schedule=name)) for name, title in SCHEDULES.items()
