@@ -12,8 +12,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from switch_ema.bench import watch as watch_module
+from switch_ema.bench.files import write_json
 from switch_ema.bench.report import write_report
-from switch_ema.bench.results import write_json
 from switch_ema.bench.watch import EVERY, watch, watched
 from switch_ema.errors import InputError
 from tests.bench.conftest import emulate

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from switch_ema.bench.exhibit import Exhibit, Picture
+from switch_ema.bench.files import write_sealed
 from switch_ema.bench.integrity import read_sealed
 from switch_ema.bench.markup import Html, breakable, join, table, tag
-from switch_ema.bench.results import write_sealed
 from switch_ema.errors import InputError
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from switch_ema.bench import sections
+from switch_ema.bench.files import write_text
 from switch_ema.bench.joined import OUTCOMES, Comparison, Joined, what
 from switch_ema.bench.markup import Html, breakable, join, table, tag
 from switch_ema.bench.page import Part, build_page, figure, plot_data
 from switch_ema.bench.plots import Plot
-from switch_ema.bench.results import write_text
 from switch_ema.bench.summary import verdict_words
 from switch_ema.bench.wording import NONE, count, show_difference, show_interval, show_spread, signed
 from switch_ema.errors import InputError

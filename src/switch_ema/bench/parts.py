@@ -12,8 +12,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from switch_ema.bench.files import write_text
 from switch_ema.bench.integrity import Extent, extent_of
-from switch_ema.bench.results import Row, Store, write_text
+from switch_ema.bench.results import Row, Store
 from switch_ema.errors import InputError
 
 _FOLDER = "parts"

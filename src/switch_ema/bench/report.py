@@ -11,10 +11,11 @@ from typing import Any
 
 from switch_ema.bench import sections
 from switch_ema.bench.figures import figure_data
+from switch_ema.bench.files import write_text
 from switch_ema.bench.gallery import gallery, read_exhibits
 from switch_ema.bench.markup import Html, escape, join, tag
 from switch_ema.bench.page import Part, build_page
-from switch_ema.bench.results import read_run, write_text
+from switch_ema.bench.results import read_run
 from switch_ema.bench.stats import Results
 from switch_ema.bench.summary import Summary, summarize
 from switch_ema.bench.widths import read_sweep, show_widths, summarize_widths

@@ -18,12 +18,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from switch_ema.averaging.files import write_atomically
-from switch_ema.bench.integrity import FORMAT, NOTHING, Extent, measure_extent, read_sealed, seal
+from switch_ema.bench.files import ANEW, is_free, read_own, refuse_other, write_sealed
+from switch_ema.bench.integrity import NOTHING, Extent, measure_extent
 from switch_ema.errors import InputError
 
-_READ = (1, FORMAT)
-_ANEW = "delete the folder or choose another --out"
 _NOT_AS_WRITTEN = "is not as it was written: a part is missing or was changed"
 
 
@@ -69,21 +67,6 @@ class Row:
         return json.dumps(fields) + "\n"
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file atomically."""
-    write_text(path, json.dumps(content, indent=1) + "\n")
-
-
-def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file atomically, with the checksum of its content."""
-    write_json(path, seal(content))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    write_atomically(path, lambda file: file.write(text.encode()))
-
-
 def read_run(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Read what was asked and what was measured.
 
@@ -96,10 +79,9 @@ def read_run(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     Raises:
         InputError: If the folder is no run folder, or a file in it is damaged.
     """
-    run = _read_json(folder / "run.json", f"{folder} is not the folder of a comparison (no run.json)")
-    path = folder / "rows.jsonl"
-    rows = []
-    for number, line in enumerate(_vouched_rows(Store(folder)).splitlines(), start=1):
+    store = Store(folder)
+    run, path, rows = store.record(), store.rows_path, []
+    for number, line in enumerate(_vouched_rows(store).splitlines(), start=1):
         try:
             row = json.loads(line)
             if not isinstance(row, dict) or set(row) != set(Row.__dataclass_fields__):
@@ -119,7 +101,7 @@ def _vouched_rows(store: Store) -> bytes:
     data = store.rows_path.read_bytes() if store.rows_path.exists() else b""
     if not settled.checksum or (settled == NOTHING and written is None):
         return data
-    _check_rows(store.rows_path, data, settled, _ANEW)
+    _check_rows(store.rows_path, data, settled, ANEW)
     if written is None or written.size <= settled.size:
         return data[: settled.size]
     _check_rows(store.rows_path, data, written, "give the command again to repair it")
@@ -129,38 +111,6 @@ def _vouched_rows(store: Store) -> bytes:
 def _check_rows(path: Path, data: bytes, extent: Extent, cure: str) -> None:
     if measure_extent(io.BytesIO(data), extent.size)[0] != extent:
         raise InputError(f"{path} {_NOT_AS_WRITTEN}; {cure}")
-
-
-def _read_json(path: Path, missing: str) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(f"{missing}; name the folder that 'sema compare --out' wrote")
-    try:
-        content = read_sealed(path)
-    except ValueError:
-        raise InputError(f"{path} is damaged; {_ANEW}") from None
-    if content.get("format") not in _READ:
-        raise InputError(
-            f"{path} has format {content.get('format')!r}, this version reads {FORMAT}; choose another --out"
-        )
-    return content
-
-
-def refuse_other(folder: Path, what: str, there: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    """Refuse a folder that holds what was asked for with other settings.
-
-    Args:
-        folder: The folder.
-        what: What it holds: `"comparison"` or `"study"`.
-        there: The settings of what it holds.
-        asked: The settings that are asked for.
-
-    Raises:
-        InputError: A setting differs.
-    """
-    for name in sorted(set(there) | set(asked)):
-        if there.get(name) != asked.get(name):
-            difference = f"{name.replace('_', '-')}: {there.get(name)!r} there, {asked.get(name)!r} asked"
-            raise InputError(f"--out {folder} holds another {what} ({difference}); choose another --out")
 
 
 class Store:
@@ -186,14 +136,14 @@ class Store:
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"--out {self.folder} is a file; name a folder")
-        if not self.folder.exists() or all(path.name.startswith(".") for path in self.folder.iterdir()):
+        if is_free(self.folder):
             return False
-        run = _read_json(self.run_path, f"--out {self.folder} holds files but no comparison")
+        run = read_own(self.run_path, f"--out {self.folder} holds files but no comparison")
         there = run.get("asked")
         if not isinstance(there, dict):
-            raise InputError(f"{self.run_path} is damaged; {_ANEW}")
+            raise InputError(f"{self.run_path} is damaged; {ANEW}")
         refuse_other(self.folder, "comparison", there, asked)
-        return len(self.done()) == len(run["trajectories"])
+        return self.is_finished()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -221,6 +171,23 @@ class Store:
     def begin(self, run: Mapping[str, Any]) -> None:
         """Write `run.json`."""
         write_sealed(self.run_path, run)
+
+    def record(self) -> dict[str, Any]:
+        """Return the content of `run.json`.
+
+        Raises:
+            InputError: If it is missing or damaged.
+        """
+        return read_own(self.run_path, f"{self.folder} is not the folder of a comparison (no run.json)")
+
+    def is_finished(self) -> bool:
+        """Return whether it holds a comparison that is trained to its end; measurements are not looked at.
+
+        Raises:
+            InputError: If it holds none, or what says so is damaged.
+        """
+        planned = self.record()["trajectories"]
+        return bool(planned) and len(self.done()) == len(planned)
 
     def done(self) -> list[str]:
         """Return the names of the finished trajectories."""
@@ -258,7 +225,7 @@ class Store:
             file.seek(0)
             there, self._sum = measure_extent(file, extent.size)
             if there != extent._replace(checksum=extent.checksum or there.checksum):
-                raise InputError(f"{self.rows_path} {_NOT_AS_WRITTEN}; {_ANEW}")
+                raise InputError(f"{self.rows_path} {_NOT_AS_WRITTEN}; {ANEW}")
             file.truncate(extent.size)
         self.sums_path.unlink(missing_ok=True)
 
@@ -288,7 +255,7 @@ class Store:
 
     def _progress(self) -> dict[str, Any]:
         path = self.folder / "progress.json"
-        progress = _read_json(path, "") if path.exists() else {"done": [], "rows": NOTHING}
+        progress = read_own(path, "") if path.exists() else {"done": [], "rows": NOTHING}
         if not isinstance(progress.get("done"), list) or not {"rows", "rows_bytes"} & set(progress):
-            raise InputError(f"{path} is damaged; {_ANEW}")
+            raise InputError(f"{path} is damaged; {ANEW}")
         return progress

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from switch_ema.bench.files import write_text
 from switch_ema.bench.integrity import seal
 from switch_ema.bench.machine import threads
 from switch_ema.bench.methods import Method
 from switch_ema.bench.plan import Trajectory, plan
 from switch_ema.bench.request import make_task, recorded
-from switch_ema.bench.results import Store, read_run, write_text
+from switch_ema.bench.results import Store, read_run
 from switch_ema.bench.settings import Settings
 from switch_ema.bench.task import SPLITS, Split
 from switch_ema.bench.widths import KIND, read_sweep, sweep_path

@@ -6,7 +6,6 @@ from a comparison with plain training and the learning-rate control on seeds tha
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -16,12 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from switch_ema.bench.compare import Progress, compare, look, make_fabric
+from switch_ema.bench.files import is_free, refuse_other, write_sealed
 from switch_ema.bench.integrity import read_sealed
 from switch_ema.bench.machine import threads
 from switch_ema.bench.methods import Method
 from switch_ema.bench.plan import plan
 from switch_ema.bench.request import as_asked, make_task
-from switch_ema.bench.results import Store, read_run, refuse_other, write_sealed
+from switch_ema.bench.results import Store, read_run
 from switch_ema.bench.sampling import ask, completed, open_study
 from switch_ema.bench.searchspace import method_at, read_space
 from switch_ema.bench.settings import Settings
@@ -105,13 +105,13 @@ def check_search(search: Search, out: Path) -> bool:
         raise FieldError("devices", f"{search.base.devices}: a search trains on one device; leave it out")
     if search.base.optimizer == "schedulefree":
         raise FieldError("optimizer", "schedulefree: it keeps weights of its own, which switches would not reach")
-    if not out.exists() or (out.is_dir() and all(path.name.startswith(".") for path in out.iterdir())):
+    if is_free(out):
         return False
     if not (out / FILE).is_file():
         raise InputError(f"--out {out} holds something else than a search; choose another --out")
-    refuse_other(out, "search", read_record(out)["asked"], json.loads(json.dumps(search.asked())))
+    refuse_other(out, "search", read_record(out)["asked"], search.asked())
     final = Store(out / "final")
-    return final.run_path.exists() and len(final.done()) == len(read_run(final.folder)[0]["trajectories"])
+    return final.run_path.exists() and final.is_finished()
 
 
 def read_record(out: Path) -> dict[str, Any]:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from switch_ema.bench import sections
+from switch_ema.bench.files import write_json, write_text
 from switch_ema.bench.markup import join, table, tag
 from switch_ema.bench.page import Part, build_page, figure, plot_data
 from switch_ema.bench.plots import Plot
-from switch_ema.bench.results import read_run, write_json, write_text
+from switch_ema.bench.results import read_run
 from switch_ema.bench.stats import Results, Spread, spread
 from switch_ema.bench.summary import Summary, summarize
 from switch_ema.bench.tune import Trial, read_record, read_trials

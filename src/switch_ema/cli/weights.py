@@ -115,7 +115,7 @@ def analyze(
     quiet()
     from switch_ema.bench.analyze import analyze as run
     from switch_ema.bench.analyze import plain
-    from switch_ema.bench.results import write_json
+    from switch_ema.bench.files import write_json
     from switch_ema.bench.sidebyside import as_lines
 
     with threads(question.settings):

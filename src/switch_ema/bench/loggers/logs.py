@@ -17,9 +17,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from switch_ema.bench.compare import Progress
+from switch_ema.bench.files import write_json
 from switch_ema.bench.loggers.logger import LoggedRun, Logger
 from switch_ema.bench.plan import Trajectory
-from switch_ema.bench.results import Row, read_run, write_json
+from switch_ema.bench.results import Row, read_run
 from switch_ema.errors import InputError
 
 FILE = "logged.json"

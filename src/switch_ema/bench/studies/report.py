@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from switch_ema.bench import sections
+from switch_ema.bench.files import write_text
 from switch_ema.bench.markup import Html, join, table, tag
 from switch_ema.bench.methods import slug
 from switch_ema.bench.page import Part, build_page, figure, plot_data
 from switch_ema.bench.plots import Plot
-from switch_ema.bench.results import write_text
 from switch_ema.bench.studies.entries import find_study
 from switch_ema.bench.studies.run import read_arms, read_study
 from switch_ema.bench.studies.study import Findings, Panel, Reading, Study

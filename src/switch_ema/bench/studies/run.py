@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from switch_ema.bench.compare import Progress, compare, prepare
+from switch_ema.bench.files import is_free, refuse_other, write_sealed, write_text
 from switch_ema.bench.integrity import extent_of, read_sealed, seal, unseal
 from switch_ema.bench.machine import quiet, threads
 from switch_ema.bench.progress import Silent
 from switch_ema.bench.request import as_asked, request
-from switch_ema.bench.results import Row, Store, read_run, refuse_other, write_sealed, write_text
+from switch_ema.bench.results import Row, Store, read_run
 from switch_ema.bench.settings import Settings
 from switch_ema.bench.stats import Results
 from switch_ema.bench.studies.entries import FILE, find_study
@@ -155,12 +156,12 @@ def _folder(out: Path, arm: Arm) -> Path:
 
 
 def _check_folder(out: Path, name: str, base: Settings) -> None:
-    if not out.exists() or all(path.name.startswith(".") for path in out.iterdir()):
+    if is_free(out):
         return
     there = read_study(out)
     if there["study"] != name:
         raise InputError(f"--out {out} holds the study {there['study']}; choose another --out")
-    refuse_other(out, "study", there["asked"], json.loads(json.dumps(as_asked(base))))
+    refuse_other(out, "study", there["asked"], as_asked(base))
 
 
 def _measured(measure: Callable[[Arm, Trained | None], Measured], arm: Arm, folder: Path) -> Measured:
