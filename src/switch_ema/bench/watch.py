@@ -41,7 +41,7 @@ def watch(folders: Sequence[Path], tell: Callable[[str], None], sleep: Callable[
             for folder in list(going):
                 there = _stamp(folder)
                 try:
-                    if _finished(folder):
+                    if Store(folder).is_finished():
                         tell(f"finished: {write_report(folder)}")
                         del going[folder]
                     elif there != going[folder] and read_run(folder)[1]:
@@ -56,11 +56,6 @@ def watch(folders: Sequence[Path], tell: Callable[[str], None], sleep: Callable[
         for folder, stamp in going.items():
             if stamp:
                 tell(f"stopped watching: {write_report(folder)}")
-
-
-def _finished(folder: Path) -> bool:
-    run, _ = read_run(folder)
-    return bool(run["trajectories"]) and len(Store(folder).done()) == len(run["trajectories"])
 
 
 def _stamp(folder: Path) -> Stamp:
