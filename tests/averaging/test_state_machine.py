@@ -327,9 +327,9 @@ class Twin:
         counts = (averager.n_averaged, averager.n_switches, averager.n_skipped)
         assert counts == (self.n_averaged, self.n_switches, self.n_skipped)
         averages, snapshots = inside(averager)
-        assert vars(averager._clock).items() >= vars(self.clock).items()
-        assert (averager._count.taken, averager._count.switched) == (self.taken, self.switched)
-        assert averager._count.lag == pytest.approx(self.lag)
+        assert vars(averager._times.clock).items() >= vars(self.clock).items()
+        assert (averager._times.count.taken, averager._times.count.switched) == (self.taken, self.switched)
+        assert averager._times.count.lag == pytest.approx(self.lag)
         assert averages.keys() == self.average.keys()
         live = tensors_of(model)
         known = {n: t for n, t in averages.items() if n not in live or live[n].shape == t.shape}
@@ -368,7 +368,7 @@ def flat(tensors: Weights, names: list[str]) -> Tensor:
 def inside(averager: Averager) -> tuple[dict[str, Tensor], list[Weights]]:
     """Return averages and snapshots as they are; `state_dict` would look the model up first."""
     averages = dict(averager._averages.tensors)
-    return averages, averager._fold.snapshots(averages)
+    return averages, averager.fold.snapshots(averages)
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:

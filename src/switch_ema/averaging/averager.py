@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, Literal, Unpack, final
 
 import torch
@@ -18,12 +16,12 @@ from switch_ema.averaging.cuda import SideStreams
 from switch_ema.averaging.export import call_with, copy_all, state_dict_with
 from switch_ema.averaging.fold import Fold
 from switch_ema.averaging.options import AverageOptions, Options
-from switch_ema.averaging.retention import planned_interval, retained_fraction, warn_of_freezing
+from switch_ema.averaging.retention import planned_interval, warn_of_freezing
 from switch_ema.averaging.slots import find_slots, plain_names
-from switch_ema.averaging.state import AveragerState, Counters
+from switch_ema.averaging.state import AveragerState
 from switch_ema.averaging.swap import swapped_in
-from switch_ema.averaging.tensors import like
-from switch_ema.averaging.trigger import Clock, Every, check_triggers
+from switch_ema.averaging.timetable import Timetable
+from switch_ema.averaging.trigger import Clock, Every
 
 
 @final
@@ -66,15 +64,10 @@ class Averager:
             raise TypeError(f"model is a torch.nn.Module, got {type(model).__name__}; pass the model itself")
         if optimizer_state not in ("keep", "reset"):
             raise ValueError(f"optimizer_state is {optimizer_state!r}; write 'keep' or 'reset'")
-        check_triggers(update, switch, steps_per_epoch)
+        self._times = Timetable(fold, update, switch, steps_per_epoch)
         self._model = model
-        self._fold = fold
-        self._update = update
-        self._switch = switch
         self._options = Options(**options)
         self._reset_optimizer = optimizer_state == "reset"
-        self._clock = Clock(steps_per_epoch=steps_per_epoch)
-        self._count = Counters(taken=update.start, switched=update.start)
         self._averages = Averages(model, self._options)
         self._handle: Handle | None = None
         self._spare: dict[str, Tensor] = {}
@@ -92,22 +85,22 @@ class Averager:
     @property
     def fold(self) -> Fold:
         """How the weights enter the average."""
-        return self._fold
+        return self._times.fold
 
     @property
     def switches(self) -> bool:
         """Whether the average is ever copied into the model by itself."""
-        return self._switch is not None
+        return self._times.switch is not None
 
     @property
     def n_averaged(self) -> int:
         """Updates so far."""
-        return self._count.n_averaged
+        return self._times.count.n_averaged
 
     @property
     def n_switches(self) -> int:
         """Switches so far."""
-        return self._count.n_switches
+        return self._times.count.n_switches
 
     @property
     def n_skipped(self) -> int:
@@ -124,7 +117,7 @@ class Averager:
             torch.compiler.disable(self.update)()
             return
         self._refuse_while_swapped("update()")
-        self._tick(self._clock.next_step())
+        self._tick(self._times.clock.next_step())
 
     def end_epoch(self) -> None:
         """Count a completed epoch, and update or switch if it is time; call it once at the end of every epoch.
@@ -134,7 +127,7 @@ class Averager:
         """
         self._refuse_while_swapped("end_epoch()")
         self._averages.check()
-        self._tick(self._clock.next_epoch())
+        self._tick(self._times.clock.next_epoch())
 
     def attach(self, *optimizers: Optimizer, overlap: bool = False) -> Handle:
         """Call `update()` after each step of the optimizer; a step that a GradScaler skips is no step.
@@ -171,21 +164,18 @@ class Averager:
                 be reset and no optimizer is attached.
         """
         self._refuse_while_swapped("switch()")
-        if not self._can_switch():
+        if not self._times.can_switch:
             raise RuntimeError("nothing is averaged yet; switch() needs an update() before it")
         if self._reset_optimizer and (self._handle is None or not self._handle.is_attached):
             raise RuntimeError("optimizer_state='reset' needs the optimizer; call attach(optimizer) first")
-        now = self._now()
-        if self._is_pending(now):
-            self._take(now)
+        if self._times.is_pending:
+            self._take()
         self._averages.write_to_model()
         if self._reset_optimizer and self._handle is not None:
             self._handle.reset(slot.tensor for slot in self._averages.slots.values())
-        interval, behind = now - self._count.switched, self._count.lag + now - self._count.taken
-        self._count.n_switches += 1
-        self._count.switched, self._count.lag = now, 0.0
-        if interval and not self._warned:
-            self._warned = warn_of_freezing(1 - behind / interval, interval, self._fold, self._update, stacklevel=3)
+        interval, retained = self._times.count_switch()
+        if not self._warned:
+            self._warned = warn_of_freezing(retained, interval, self.fold, self._times.update, stacklevel=3)
 
     @contextmanager
     def average_parameters(self, *, exchange: bool | None = None) -> Iterator[None]:
@@ -276,8 +266,7 @@ class Averager:
         """
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise ValueError(f"steps is a whole number of at least 1, got {steps!r}")
-        taken = self._count.taken - self._update.start
-        return retained_fraction(self._fold, int(self._update.n), steps, n=self.n_averaged, taken=taken)
+        return self._times.retained_fraction(steps)
 
     def refresh(self) -> None:
         """Take the model's tensors as they are now, after parameters were added, removed or reshaped.
@@ -290,7 +279,7 @@ class Averager:
         """
         self._refuse_while_swapped("refresh()")
         self._averages.refresh()
-        self._fold.restore(self._fold.snapshots(self._averages.tensors))
+        self.fold.restore(self.fold.snapshots(self._averages.tensors))
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything needed to go on: averages, snapshots, all counters. Tensors are not copied.
@@ -301,10 +290,10 @@ class Averager:
         self._refuse_while_swapped("state_dict()")
         averages = self._averages.tensors
         return AveragerState(
-            made_of=self._made_of(),
-            counters=replace(self._count, n_skipped=self.n_skipped, clock=self._clock),
+            made_of=self._times.made_of(),
+            counters=self._times.counters(self.n_skipped),
             averages=dict(plain_names(averages)),
-            snapshots=[dict(plain_names(snapshot)) for snapshot in self._fold.snapshots(averages)],
+            snapshots=[dict(plain_names(snapshot)) for snapshot in self.fold.snapshots(averages)],
         ).to_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -321,79 +310,52 @@ class Averager:
         loaded = AveragerState.from_dict(state)
         names = plain_names({name: name for name in self._averages.tensors})
         buffers = {plain for plain, name in names.items() if not self._averages.slots[name].is_parameter}
-        loaded.check(self._made_of(), plain_names(self._averages.tensors), buffers)
-        self._averages.load({names[plain]: average for plain, average in loaded.averages.items()})
+        loaded.check(self._times.made_of(), plain_names(self._averages.tensors), buffers)
+
+        def by_own_name(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {names[plain]: tensor for plain, tensor in tensors.items()}
+
+        self._averages.load(by_own_name(loaded.averages))
         self._averages.n_skipped = loaded.counters.n_skipped
-        averages = self._averages.tensors
-        self._fold.restore(
-            [
-                {names[plain]: like(tensor, averages[names[plain]]) for plain, tensor in snapshot.items()}
-                for snapshot in loaded.snapshots
-            ]
-        )
-        self._count = loaded.counters
-        self._clock = replace(loaded.counters.clock, steps_per_epoch=self._clock.steps_per_epoch)
+        self.fold.restore([self._averages.alike(by_own_name(snapshot)) for snapshot in loaded.snapshots])
+        self._times.restore(loaded.counters)
 
     def __repr__(self) -> str:
-        when = f", switch every {self._switch}" if self._switch else ""
-        return f"Averager({self._fold}, update every {self._update}{when}, n_averaged={self.n_averaged})"
+        times = self._times
+        when = f", switch every {times.switch}" if times.switch else ""
+        return f"Averager({times.fold}, update every {times.update}{when}, n_averaged={self.n_averaged})"
 
     def _tick(self, after: Clock) -> None:
-        before = self._clock
+        before = self._times.clock
         if self._advance(after):
-            self._take(self._now())
+            self._take()
         self._switch_if_due(before)
 
     def _advance(self, after: Clock) -> bool:
         """Let time pass; return whether the average is to be updated."""
-        before, self._clock = self._clock, after
-        if self._update.starts(before, after):
+        before, self._times.clock = self._times.clock, after
+        if self._times.update.starts(before, after):
             self._averages.copy_()
-        return self._update.fires(before, after)
+        return self._times.update.fires(before, after)
 
     def _switch_if_due(self, before: Clock) -> None:
-        if self._switch is not None and self._switch.fires(before, self._clock) and self._can_switch():
+        if self._times.is_switch_due(before):
             self.switch()
 
-    def _now(self) -> int:
-        return int(self._clock.position(self._update))
-
-    def _is_pending(self, now: int) -> bool:
-        """Return whether there were steps since the last update that can enter the average now."""
-        return self._fold.per_unit and now > self._count.taken and now <= (self._update.end or now)
-
-    def _can_switch(self) -> bool:
-        return self.n_averaged > 0 or self._is_pending(self._now())
-
-    def _share(self, now: int) -> float | None:
-        """Return the share that the weights, as they are now, get in the average."""
-        taken = self._count.taken
-        return self._fold.share(self.n_averaged, taken - self._update.start, now - taken)
-
-    def _take(self, now: int) -> None:
+    def _take(self) -> None:
         """Fold the weights, as they are now, into the average."""
-        share = self._share(now)
+        share = self._times.share()
         if share is None:
-            self._averages.mean_(self._fold)
+            self._averages.mean_(self.fold)
         else:
             self._averages.lerp_(share, seed=self.n_averaged)
-        self._count_update(now)
-
-    def _count_update(self, now: int) -> None:
-        count = self._count
-        count.lag = self._fold.lag(count.lag, count.n_averaged, count.taken - self._update.start, now - count.taken)
-        count.n_averaged, count.taken = count.n_averaged + 1, now
+        self._times.count_update()
 
     def _current(self) -> dict[str, Tensor]:
         self._averages.check()
         if self.n_averaged:
             return dict(self._averages.tensors)
         return {name: slot.tensor for name, slot in self._averages.slots.items()}
-
-    def _made_of(self) -> dict[str, str]:
-        kind = f"{type(self._fold).__name__} by the {self._update.unit}"
-        fold = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(self._fold))  # a function's address differs in every process
-        return {"kind": kind, "fold": fold, "update": str(self._update), "switch": str(self._switch)}
 
     def _refuse_while_swapped(self, what: str) -> None:
         if self._swapped:

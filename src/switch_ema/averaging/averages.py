@@ -141,6 +141,11 @@ class Averages:
                     continue
                 local([average])[0].copy_(local([like(loaded, average)])[0])
 
+    def alike(self, snapshot: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return whole tensors laid out as the averages of their names are: of sharded ones this process's shards."""
+        averages = self.tensors
+        return {name: like(tensor, averages[name]) for name, tensor in snapshot.items()}
+
     def check(self) -> None:
         """Look the model's tensors up anew: parameters must be those it had, buffers may come and go.
 

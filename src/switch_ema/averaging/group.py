@@ -85,18 +85,18 @@ class AveragerGroup:
 
     def _tick(self, pass_time: Callable[[Clock], Clock]) -> None:
         """Let time pass for all, then update those that are due, then let the one that may switch do so."""
-        befores = [averager._clock for averager in self.averagers]
+        befores = [averager._times.clock for averager in self.averagers]
         try:
-            self._fold_in([averager for averager in self.averagers if averager._advance(pass_time(averager._clock))])
+            self._fold_in([each for each in self.averagers if each._advance(pass_time(each._times.clock))])
         except BaseException:  # the step was taken all the same
             for averager, before in zip(self.averagers, befores, strict=True):
-                averager._clock = pass_time(before)
+                averager._times.clock = pass_time(before)
             raise
         for averager, before in zip(self.averagers, befores, strict=True):
             averager._switch_if_due(before)
 
     def _fold_in(self, due: Sequence[Averager]) -> None:
-        by_share = [(averager, averager._share(averager._now())) for averager in due]
+        by_share = [(averager, averager._times.share()) for averager in due]
         lerps = [(averager, share) for averager, share in by_share if share is not None]
         if lerps:
             key = tuple(averager for averager, _ in lerps)
@@ -104,7 +104,7 @@ class AveragerGroup:
                 self._together[key] = Together([averager._averages for averager in key])
             self._together[key].lerp_([share for _, share in lerps], [averager.n_averaged for averager in key])
             for averager in key:
-                averager._count_update(averager._now())
+                averager._times.count_update()
         for averager, share in by_share:
             if share is None:
-                averager._take(averager._now())
+                averager._take()
