@@ -132,7 +132,7 @@ def _cases(arm: Reading) -> list[Case]:
         for lr in results.lrs:
             values = results.at(label, lr, "test")
             value = spread(values.values()).mean
-            if value is None or len(curve) < 2:
+            if value is None or len(curve) < 2 or lr * kept[label] < min(curve):
                 continue
             judged = paired_difference(values, results.at(BASELINE, lr, "test")).judge(True)
             clear = judged in ("better", "worse")
@@ -168,9 +168,9 @@ def _rule(cases: Sequence[Case], tested: Sequence[Tested]) -> Panel:
 
 
 _RULE = (
-    "A case is one setting at one rate of one problem and schedule; it is clear if its 95 % interval against plain "
-    "training at the same rate leaves out zero. With power 1, switching would be a cut of the rate by the share that a "
-    "switch keeps; with 0, nothing."
+    "A case is one setting at one rate of one problem and schedule, if plain training was also tried as low as the "
+    "rate times the share kept; it is clear if its 95 % interval against plain training at the same rate leaves out "
+    "zero. With power 1, switching would be a cut of the rate by the share that a switch keeps; with 0, nothing."
 )
 
 STUDY = Study(
