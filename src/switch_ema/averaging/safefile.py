@@ -190,6 +190,27 @@ class SafeFile:
         return dict(aliases)
 
 
+def read_tensors(path: Path, cure: str = _CURE) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read all of a file into memory, and check it against its checksum.
+
+    Args:
+        path: The file.
+        cure: What to do if it is damaged, for the message.
+
+    Returns:
+        The tensors by name, tied ones once, and what the file says about itself.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+        ImportError: If the `safetensors` package is missing.
+        ValueError: If it is damaged, or has no checksum.
+    """
+    tensors: dict[str, Tensor] = {}
+    with SafeFile(path, cure) as file:
+        about = file.verify(tensors.__setitem__)
+    return tensors, about
+
+
 def joined(blocks: Iterator[Tensor], entry: Entry) -> Tensor:
     """Return a tensor from its flat blocks, in the type and shape of an entry."""
     flat, start = torch.empty(entry.size, dtype=entry.dtype), 0

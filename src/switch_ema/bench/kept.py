@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from switch_ema.averaging.safefile import SafeFile
-from switch_ema.averaging.safewriter import Entry, in_blocks, write_safetensors
+from switch_ema.averaging.safefile import read_tensors
+from switch_ema.averaging.safewriter import in_blocks, storable, write_safetensors
 from switch_ema.bench.methods import slug
 from switch_ema.errors import InputError
 
@@ -55,7 +55,7 @@ class Keeper:
         if not names or not run.fabric.is_global_zero:
             return
         state = {name: tensor.detach().cpu() for name, tensor in run.module.state_dict().items()}
-        entries = {name: Entry(tensor.dtype, tuple(tensor.shape)) for name, tensor in state.items()}
+        entries = {name: storable(name, tensor) for name, tensor in state.items()}
         about = {"method": label, "epoch": run.epoch}
         folder = self._folder / run.trajectory.name / slug(label)
         folder.mkdir(parents=True, exist_ok=True)
@@ -106,13 +106,10 @@ class Kept:
         Raises:
             InputError: The file is damaged, or has no checksum.
         """
-        state: dict[str, Tensor] = {}
         try:
-            with SafeFile(self.path, "delete its run folder and train again") as file:
-                file.verify(state.__setitem__)
+            return read_tensors(self.path, "delete its run folder and train again")[0]
         except (ValueError, OSError) as error:
             raise InputError(str(error)) from None
-        return state
 
 
 def kept_weights(folder: Path, run: Mapping[str, Any]) -> list[Kept]:

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from switch_ema.averaging.safefile import SafeFile
+from switch_ema.averaging.safefile import read_tensors
 from switch_ema.averaging.safewriter import in_blocks, storable, write_safetensors
 from switch_ema.errors import InputError
 
@@ -46,10 +45,8 @@ def read_arrays(path: Path) -> tuple[dict[str, Array], Any]:
         FileNotFoundError: If it is not there.
         InputError: If it is damaged or no such file.
     """
-    tensors: dict[str, Tensor] = {}
     try:
-        with SafeFile(path) as file:
-            about = file.verify(tensors.__setitem__)
+        tensors, about = read_tensors(path)
     except ValueError as error:
         raise InputError(str(error)) from None
     if "counters" not in about:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from switch_ema.averaging.averager import Averager
-from switch_ema.averaging.safefile import SafeFile
+from switch_ema.averaging.safefile import read_tensors
 from switch_ema.averaging.safewriter import storable
 from switch_ema.averaging.shards import write_gathered
 from switch_ema.averaging.tensors import is_sharded
@@ -57,10 +57,8 @@ def read_state(path: Path, averager: Averager) -> dict[str, Any]:
         FileNotFoundError: If it is not there.
         InputError: If it is damaged, no such file, or does not fit the averager.
     """
-    tensors: dict[str, Tensor] = {}
     try:
-        with SafeFile(path, cure="use another checkpoint") as file:
-            content = file.verify(tensors.__setitem__)
+        tensors, content = read_tensors(path, "use another checkpoint")
         if "averager" not in content:
             raise ValueError(f"{path} holds no state of an averager; use another checkpoint")
         snapshots: list[dict[str, Tensor]] = [{} for _ in range(content[_SNAPSHOTS])]
