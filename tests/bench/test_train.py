@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from switch_ema.bench import train
+from switch_ema.bench import sharding, train
 from switch_ema.bench.compare import compare, prepare
 from switch_ema.bench.plan import Trajectory
 from switch_ema.bench.results import Store, read_run
@@ -76,7 +76,7 @@ def test_a_run_killed_in_any_phase_ends_with_the_same_rows(
     model, whole = ("small-resnet", "uninterrupted") if when == 6 else ("mlp", "uninterrupted_mlp")  # the first is slow
     moment, _, what = phase.partition(" ")
     name = {"rows": "append", "checkpoint": "write_checkpoint", "finish": "finish"}[what]
-    target: Any = train if what == "checkpoint" else Store
+    target: Any = sharding if what == "checkpoint" else Store
     original = getattr(target, name)
     monkeypatch.setattr(train, "_CHECKPOINT_SECONDS", 0.0)
 

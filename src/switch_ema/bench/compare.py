@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +16,7 @@ from switch_ema.bench.machine import environment, threads
 from switch_ema.bench.methods import Method
 from switch_ema.bench.parts import finished_parts, join, part_of
 from switch_ema.bench.plan import Trajectory, plan, with_controls
+from switch_ema.bench.processes import FSDP2, check_processes, check_shared, num_nodes, on_first
 from switch_ema.bench.request import as_asked, make_task
 from switch_ema.bench.results import Row, Store
 from switch_ema.bench.settings import Settings
@@ -74,6 +76,7 @@ def prepare(settings: Settings, out: Path) -> bool:
                 f"schedulefree: it keeps weights of its own, which the switches of {method.label!r} would not reach; "
                 "write adamw, or leave the method out",
             )
+    check_processes(settings)
     check(settings.task, settings.data, settings.model, settings.task_options)
     return Store(out).check(as_asked(settings))
 
@@ -110,34 +113,43 @@ def _compare(settings: Settings, out: Path, command: str, progress: Progress) ->
     about = look(settings, fabric)
     trajectories, record = planned(settings, about, command)
     store = Store(out)
-    with store.locked() if fabric.is_global_zero else nullcontext():
-        if fabric.is_global_zero and not store.run_path.exists():
-            store.begin(record)
-        fabric.barrier()
-        finished = {*store.done(), *finished_parts(store)}
+    with ExitStack() as held:
+        finished = on_first(fabric, partial(_begin, store, record, held))
+        check_shared(fabric, store)
         progress.begin(trajectories, len(finished), settings.epochs)
         for trajectory in trajectories:
             part = part_of(store, trajectory.name)
-            begun = part.folder.exists()
+            begun = fabric.broadcast(part.folder.exists())
             if trajectory.name not in finished:
                 place = part if begun else store
                 task = make_task(settings, trajectory.seed)
                 run = Run(fabric, task, trajectory, settings, about["steps_per_epoch"], place.folder)
                 run_trajectory(run, place, progress.epoch)
-            if begun:
+            if begun and fabric.is_global_zero:
                 join(store, trajectory.name)
         report = write_report(out) if fabric.is_global_zero else out / "report.html"
     return Outcome(report, fabric.is_global_zero, len(trajectories) - len(finished))
+
+
+def _begin(store: Store, record: Mapping[str, Any], held: ExitStack) -> set[str]:
+    """Take the run folder for this process alone, and return the names of the trajectories that are finished."""
+    held.enter_context(store.locked())
+    if not store.run_path.exists():
+        store.begin(record)
+    return {*store.done(), *finished_parts(store)}
 
 
 def make_fabric(settings: Settings) -> Fabric:
     """Make what knows of devices, precision and processes, and start the processes."""
     from lightning.fabric import Fabric
 
+    from switch_ema.bench.sharding import fsdp2
+
     fabric = Fabric(
         accelerator=settings.accelerator,
         devices=settings.devices,
-        strategy=settings.strategy,
+        num_nodes=num_nodes(),
+        strategy=fsdp2(settings.devices) if settings.strategy == FSDP2 else settings.strategy,
         precision=settings.precision,
     )
     fabric.launch()

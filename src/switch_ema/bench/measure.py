@@ -14,6 +14,7 @@ from switch_ema.bench.optim import evaluation_weights
 from switch_ema.bench.results import Row
 from switch_ema.bench.sam import frozen_statistics
 from switch_ema.bench.seeds import derived_seed
+from switch_ema.bench.sharding import gathered
 from switch_ema.bench.stats import budget_points
 from switch_ema.bench.task import SPLITS, Metric
 
@@ -53,7 +54,7 @@ def measure(run: Run, train_loss: float) -> list[Row]:
             run.exhibits[label] = run.exhibits.get(plain[0].method, ())
             continue
         shown = evaluation_weights(run.raw_optimizer) if averager is None else averager.average_parameters()
-        with frozen_statistics(run.module), shown:
+        with frozen_statistics(run.module), shown, gathered(run.module):
             measured = _measured(run, label, run.batchnorm and run.epoch in points)
         rows += measured
         plain = measured if untouched else plain

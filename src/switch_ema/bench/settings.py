@@ -83,14 +83,16 @@ class Settings(BaseModel):
         _MACHINE, "32-true, 16-mixed or bf16-mixed.", "32-true"
     )
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = _field(_MACHINE, "auto, cpu, cuda or mps.", "auto")
-    devices: int = _field(_MACHINE, "Number of devices.", 1, ge=1)
+    devices: int = _field(_MACHINE, "Number of devices, of each machine.", 1, ge=1)
     threads: int | None = _field(
         _MACHINE,
         "CPU threads; default: 1 for a task's embedded data, which are small, else one for each core.",
         None,
         ge=1,
     )
-    strategy: Literal["auto", "ddp"] = _field(_MACHINE, "auto or ddp.", "auto")
+    strategy: Literal["auto", "ddp", "fsdp2"] = _field(
+        _MACHINE, "auto, ddp (the model on every device) or fsdp2 (a part of it on each).", "auto"
+    )
 
     @field_validator("lr", "betas", "milestones", mode="before")
     @classmethod

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from switch_ema.averaging.averager import Averager
 from switch_ema.averaging.buffers import has_batchnorm
 from switch_ema.averaging.group import AveragerGroup
-from switch_ema.bench.checkpoint import read_checkpoint, write_checkpoint
+from switch_ema.bench.checkpoint import read_checkpoint
 from switch_ema.bench.exhibit import Exhibit
 from switch_ema.bench.gallery import keep_exhibits
 from switch_ema.bench.integrity import Extent
@@ -24,11 +25,13 @@ from switch_ema.bench.measure import measure
 from switch_ema.bench.optim import build_optimizer
 from switch_ema.bench.plan import Trajectory
 from switch_ema.bench.posthoc import PostHocRider, Rider
+from switch_ema.bench.processes import in_step, on_first
 from switch_ema.bench.results import Row, Store
 from switch_ema.bench.sam import SAM, frozen_statistics
 from switch_ema.bench.schedule import Schedule
 from switch_ema.bench.seeds import derived_seed
 from switch_ema.bench.settings import Settings
+from switch_ema.bench.sharding import remove_parts, whole_state, write_state
 from switch_ema.bench.task import Shard, Task
 from switch_ema.errors import InputError
 
@@ -67,9 +70,10 @@ class Run:
         self.exhibits: dict[str, Sequence[Exhibit]] = {}
         torch.manual_seed(derived_seed(trajectory.seed, "weights"))
         self.module = task.build_model()
+        self.model = fabric.setup_module(self.module)
         part = task.averaged_part(self.module)
-        self.raw_optimizer = build_optimizer(part, settings)
-        self.model, self.optimizer = fabric.setup(self.module, self.raw_optimizer)
+        self.raw_optimizer = build_optimizer(part, settings)  # of the shards, where the model is sharded now
+        self.optimizer = cast(Any, fabric.setup_optimizers(self.raw_optimizer))
         self.averagers = self._build_averagers(part, folder / "snapshots" / trajectory.name)
         self.sam = SAM(self.raw_optimizer, trajectory.sam.rho, trajectory.sam.adaptive) if trajectory.sam else None
         self.schedule = Schedule.of(settings, self.lr, steps_per_epoch)
@@ -162,7 +166,7 @@ class Run:
             "averagers": {label: a.state_dict() for label, a in self.averagers.items() if a is not None},
         }
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load(self, state: Mapping[str, Any]) -> None:
         """Go on from a state."""
         self.epoch, self.seconds = state["epoch"], state["seconds"]
         self.model.load_state_dict(state["model"])
@@ -182,41 +186,49 @@ def run_trajectory(run: Run, store: Store, progress: Callable[[Trajectory, int, 
         store: Where rows and checkpoints go; only the first process writes.
         progress: Called after every epoch with the new rows, when they and the checkpoint are on the disk.
     """
-    writes = run.fabric.is_global_zero
     written = _resume(run, store)
     if run.epoch == 0:
         for tracker in run.trackers:
             tracker.begin_anew()
-    last_checkpoint = time.monotonic()
+    last_checkpoint = on_first(run.fabric, time.monotonic)  # the same on all, so that all write at the same time
     while run.epoch < run.settings.epochs:
         rows = measure(run, run.train_epoch())
-        if writes:
-            written = store.append(rows)
-        if writes and run.epoch < run.settings.epochs and time.monotonic() - last_checkpoint >= _CHECKPOINT_SECONDS:
-            write_checkpoint(store.checkpoint_path, {**run.state(), "rows": list(written)})
-            last_checkpoint = time.monotonic()
+        written = on_first(run.fabric, partial(store.append, rows))
+        waited = on_first(run.fabric, time.monotonic) - last_checkpoint
+        if waited >= _CHECKPOINT_SECONDS and run.epoch < run.settings.epochs:
+            write_state(run.fabric, store.checkpoint_path, {**run.state(), "rows": list(written)})
+            last_checkpoint = on_first(run.fabric, time.monotonic)
         progress(run.trajectory, run.epoch, rows)
-    if writes:
-        keep_exhibits(store.folder, run.trajectory.name, run.trajectory.lr, run.exhibits)
-        store.finish(run.trajectory.name, written)
+    on_first(run.fabric, partial(_finish, run, store, written))
+
+
+def _finish(run: Run, store: Store, written: Extent) -> None:
+    keep_exhibits(store.folder, run.trajectory.name, run.trajectory.lr, run.exhibits)
+    store.finish(run.trajectory.name, written)
+    remove_parts(store.checkpoint_path)
 
 
 def _resume(run: Run, store: Store) -> Extent:
     """Load the trajectory's checkpoint if there is one, drop rows beyond it, and return the rows that are left."""
-    settled = store.settled()
-    if store.checkpoint_path.exists():
-        try:
-            state = read_checkpoint(store.checkpoint_path, run.fabric.device)
-            fits = state["trajectory"] == run.trajectory.name
-            if fits:
-                run.load(state)
-                settled = Extent(*state["rows"])
-        except Exception as error:
-            raise InputError(
-                f"{store.checkpoint_path} does not fit this run or is damaged ({type(error).__name__}); "
-                "delete it to start the trajectory anew"
-            ) from error
-    run.fabric.barrier()
-    if run.fabric.is_global_zero:
-        store.rewind(settled)
+    there = on_first(run.fabric, store.checkpoint_path.exists)  # the first one may still be ending the last run
+    settled = in_step(run.fabric, partial(_load, run, store) if there else store.settled)[0]
+    on_first(run.fabric, partial(store.rewind, settled))
     return settled
+
+
+def _load(run: Run, store: Store) -> Extent:
+    """Load a checkpoint if it is the trajectory's, and return the rows that were settled or written before it."""
+    path = store.checkpoint_path
+    try:
+        state = read_checkpoint(path, run.fabric.device)
+        if state["trajectory"] != run.trajectory.name:
+            return store.settled()
+        run.load(whole_state(run.fabric, path, state, run.module))
+        return Extent(*state["rows"])
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{path} does not fit this run or is damaged ({type(error).__name__}); delete it to start the trajectory "
+            "anew"
+        ) from error
