@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from switch_ema.averaging.decay import DecayRule, check_positive, decay_that_retains, from_window, retained_fraction
+from switch_ema.averaging.decay import DecayRule, check_positive, from_window, retained_fraction
 from switch_ema.averaging.trigger import Every
 
 AUTO = "auto"
 SCHEDULES = ("cosine", "step", "onecycle", "wsd", "constant")
-KEPT = 0.5
-"""Share of the progress that a switch keeps."""
 
-_SHARE_DECAYING, _SHARE_CONSTANT = 0.03, 0.1  # window of a passive average, as a part of training
-_FEWEST_SWITCHES = 20
+_SHARE = 0.1  # window of a passive average, as a part of training
+_FEWEST_SWITCHES = 10
 
 
 @dataclass(frozen=True)
@@ -39,15 +37,12 @@ class Advice:
 
 
 def advise_ema(steps_per_epoch: int, epochs: float, schedule: str = "cosine") -> Advice:
-    """Choose the decay of an average that leaves training alone: `window = share * steps of training`.
-
-    Under a rate that falls to nothing the weights come to rest by themselves and old ones only drag: the share is 3 %.
-    Under a constant rate the average has to do what the decay of the rate does else: 10 %.
+    """Choose the decay of an average that leaves training alone: `window = 0.1 * steps of training`.
 
     Args:
         steps_per_epoch: Optimizer steps in an epoch, at least 1.
         epochs: Length of training, above 0.
-        schedule: How the learning rate runs, one of `SCHEDULES`.
+        schedule: How the learning rate runs, one of `SCHEDULES`; it does not matter at present.
 
     Returns:
         The advice.
@@ -56,24 +51,22 @@ def advise_ema(steps_per_epoch: int, epochs: float, schedule: str = "cosine") ->
         ValueError: If an argument is out of range.
 
     Example:
-        >>> advise_ema(500, 200).window
-        3000.0
+        >>> round(advise_ema(500, 200).window)
+        10000
     """
     steps = _steps(steps_per_epoch, epochs, schedule)
-    share = _SHARE_CONSTANT if schedule == "constant" else _SHARE_DECAYING
-    window = max(1.0, share * steps)
-    ends = "stays" if schedule == "constant" else "falls"
-    reason = f"a window of {window:.4g} steps is {share:.0%} of {steps} steps, as suits a rate that {ends} ({schedule})"
+    window = max(1.0, _SHARE * steps)
+    reason = f"a window of {window:.4g} steps is {_SHARE:.0%} of {steps} steps"
     return Advice(from_window(window), window, None, None, reason)
 
 
 def advise_switch(
     steps_per_epoch: int, epochs: float, schedule: str = "cosine", *, switch_every: int | str | Every = AUTO
 ) -> Advice:
-    """Choose decay and interval of Switch EMA: a switch every epoch that keeps half of the progress.
+    """Choose decay and interval of Switch EMA: a switch every epoch, and a window as long as the interval.
 
-    Trainings of fewer than 20 epochs switch 20 times all the same. The decay follows from the interval `n` by the
-    retained fraction: `(n - a (1 - a^n) / (1 - a)) / n = 0.5`.
+    Trainings of fewer than 10 epochs switch 10 times all the same. A switch after `n` steps with `decay = 1 - 1 / n`
+    keeps about `1 / e`, 37 %, of the progress made in between; more where `n` is below ten.
 
     Args:
         steps_per_epoch: Optimizer steps in an epoch, at least 1.
@@ -89,18 +82,18 @@ def advise_switch(
 
     Example:
         >>> advice = advise_switch(500, 200)
-        >>> advice.switch_every, round(advice.retained, 2)
-        (500, 0.5)
+        >>> advice.switch_every, round(advice.window), round(advice.retained, 2)
+        (500, 500, 0.37)
     """
     steps = _steps(steps_per_epoch, epochs, schedule)
     interval = max(1, min(steps_per_epoch, steps // _FEWEST_SWITCHES))
     if switch_every != AUTO:
         every = Every.of(switch_every)
         interval = max(1, int(every.n * (steps_per_epoch if every.unit == "epoch" else 1)))
-    decay = decay_that_retains(KEPT, interval)
+    decay = from_window(interval)
     retained = retained_fraction(decay, interval)
-    reason = f"a switch every {interval} steps with this decay keeps {retained:.0%} of the progress made in between"
-    return Advice(decay, 1 / (1 - decay), interval, retained, reason)
+    reason = f"a window as long as the interval: a switch keeps {retained:.0%} of the progress of {interval} steps"
+    return Advice(decay, interval, interval, retained, reason)
 
 
 def _steps(steps_per_epoch: int, epochs: float, schedule: str) -> int:
