@@ -211,6 +211,14 @@ def test_a_search_that_was_broken_off_asks_for_the_same_points(tmp_path: Path) -
     assert len({point["window"] for point in straight}) == 13
 
 
+def test_the_database_lies_in_the_folder_whatever_it_is_called(tmp_path: Path) -> None:
+    out = tmp_path / "what? #1 {x} 50%41"
+    out.mkdir()
+    open_study(out, higher_is_better=True)
+    assert [path.name for path in out.iterdir()] == ["optuna.db"]
+    assert list(tmp_path.iterdir()) == [out]
+
+
 def test_damage_is_told_in_a_line(finished: Path, tmp_path: Path, sema: Sema) -> None:
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "optuna.db").write_text("no database" * 1000)

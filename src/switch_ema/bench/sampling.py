@@ -6,7 +6,9 @@ off goes on with the very points that it would have tried.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,14 +33,17 @@ def open_study(out: Path, higher_is_better: bool) -> Study:
     """
     import optuna
     from optuna.exceptions import StorageInternalError
+    from optuna.storages import RDBStorage
     from optuna.trial import TrialState
     from sqlalchemy.exc import DatabaseError
+    from sqlalchemy.pool import QueuePool
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = (out / "optuna.db").resolve()
+    connect = partial(sqlite3.connect, path, check_same_thread=False)  # in an address ?, % and {} would mean something
     try:
         study = optuna.create_study(
-            storage=f"sqlite:///{path}",
+            storage=RDBStorage("sqlite://", {"creator": connect, "poolclass": QueuePool}),
             study_name="sema",
             direction="maximize" if higher_is_better else "minimize",
             load_if_exists=True,
