@@ -55,6 +55,10 @@ def read_outcome(out: Path) -> Outcome:
     Raises:
         InputError: A file is missing or damaged.
     """
+    return _read_outcome(out, read_record(out)["asked"]["trials"])
+
+
+def _read_outcome(out: Path, tries: int) -> Outcome:
     run, rows = read_run(out / "final")
     final, trials = summarize(run, rows), read_trials(out / "trials")
     [chosen] = [row for row in final.rows if row.switches]
@@ -62,7 +66,6 @@ def read_outcome(out: Path) -> Outcome:
     sign = -1 if final.higher_is_better else 1
     best = min(tried, key=lambda trial: sign * trial.val.mean if trial.val.mean is not None else float("inf"))
     again = spread(Results.from_rows(run, rows).at(chosen.label, chosen.lr, "val").values())
-    tries = read_record(out)["asked"]["trials"]
     return Outcome(final.metric, trials, best, again, final, _sentences(final, best, again, tries))
 
 
@@ -88,7 +91,9 @@ def write_outcome(out: Path) -> tuple[Outcome, Path]:
     Raises:
         InputError: A file is missing or damaged.
     """
-    found, record = read_outcome(out), read_record(out)
+    record = read_record(out)
+    asked = record["asked"]
+    found = _read_outcome(out, asked["trials"])
     write_json(out / "tuned.json", asdict(found))
     plots = _plots(found)
     answer = tag("div", join(tag("p", sentence) for sentence in found.sentences), class_="answer")
@@ -96,7 +101,6 @@ def write_outcome(out: Path) -> tuple[Outcome, Path]:
     trials = join([*(figure(plot, number) for number, plot in enumerate(plots)),
                    table("Trials", HEAD, trial_rows(found), words=(0,))])  # fmt: skip
     command = tag("p", tag("code", record["command"]), class_="command")
-    asked = record["asked"]
     page = build_page(
         eyebrow="search",
         title=f"Which decay and switch interval suit {asked['task']} on {asked['data']}?",

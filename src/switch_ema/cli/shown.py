@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,11 @@ if TYPE_CHECKING:
     from switch_ema.bench.studies.study import Findings
 
 _LOG_WIDTH = 120
+
+
+def teller(messages: Console) -> Callable[[str], None]:
+    """Return what prints a line as it is, neither coloured nor wrapped."""
+    return partial(messages.print, highlight=False, markup=False, soft_wrap=True)
 
 
 def show(folder: Path, as_json: bool) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +17,7 @@ from switch_ema.bench.settings import Settings
 from switch_ema.cli.app import app
 from switch_ema.cli.completion import logger_names, study_names, task_names
 from switch_ema.cli.options import option, task_options, with_settings
-from switch_ema.cli.shown import show, tell_findings
+from switch_ema.cli.shown import show, tell_findings, teller
 from switch_ema.errors import InputError
 
 _LOG = "Log measurements and settings, in the run folder, to any of: tensorboard, mlflow, wandb."
@@ -81,7 +80,7 @@ def compare(
             from switch_ema.bench.report import write_report
 
             write_report(folder)
-        messages.print(f"nothing to do: {folder} holds this comparison, finished", highlight=False, soft_wrap=True)
+        teller(messages)(f"nothing to do: {folder} holds this comparison, finished")
         show(folder, as_json)
         return
     _train(asked, folder, messages, as_json, cluster, loggers)
@@ -99,12 +98,13 @@ def _train(
     from switch_ema.bench.progress import LiveProgress
 
     quiet()
+    tell = teller(messages)
     first = os.environ.get("LOCAL_RANK", "0") == "0"
     if first:
-        messages.print(f"results go to {folder}", highlight=False, soft_wrap=True)
+        tell(f"results go to {folder}")
     else:
         messages.quiet = True
-    with Logs(loggers, folder, _tell(messages)) as logs, LiveProgress(messages) as progress:
+    with Logs(loggers, folder, tell) as logs, LiveProgress(messages) as progress:
         told = LoggedProgress(progress, logs, folder)
         outcome = run(settings, folder, shlex.join(["sema", *sys.argv[1:]]), told, cluster)
     if outcome.writes:
@@ -150,9 +150,9 @@ def study(
     messages = Console(stderr=True)
     as_it_comes = not (recipe or context.args or any(value is not None for value in settings.values()))
     folder = out or Path("runs") / f"study-{name}{'' if as_it_comes else base.default_out().name[-9:]}"
-    messages.print(f"results go to {folder}", highlight=False, soft_wrap=True)
+    tell = teller(messages)
+    tell(f"results go to {folder}")
     command = shlex.join(["sema", *sys.argv[1:]])
-    tell = _tell(messages)
     found = run_study(name, base, arms, folder, command, tell, lambda: LiveProgress(messages), at_once)
     _log_all(loggers, folder, [folder / "arms" / arm.name for arm in arms], messages)
     tell_findings(*found)
@@ -169,13 +169,9 @@ def _log_all(loggers: Sequence[str], home: Path, folders: Iterable[Path], messag
     from switch_ema.bench.machine import quiet
 
     quiet()
-    with Logs(loggers, home, _tell(messages)) as logs:
+    with Logs(loggers, home, teller(messages)) as logs:
         for folder in folders:
             logs.catch_up(folder)
-
-
-def _tell(messages: Console) -> Callable[[str], None]:
-    return partial(messages.print, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -199,7 +195,7 @@ def sweep(
     except ValueError as error:
         raise InputError(f"--sigma-rel {sigma_rel}: {error}") from None
     quiet()
-    run(folder, widths, lambda text: Console(stderr=True).print(text, highlight=False, soft_wrap=True))
+    run(folder, widths, teller(Console(stderr=True)))
     from switch_ema.bench.report import write_report
 
     report = write_report(folder)

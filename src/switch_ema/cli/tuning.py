@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ from rich.console import Console
 from switch_ema.cli.app import app
 from switch_ema.cli.completion import task_names
 from switch_ema.cli.options import option, task_options, with_settings
+from switch_ema.cli.shown import teller
 from switch_ema.errors import FieldError, InputError
 from switch_ema.libraries import require
 
@@ -68,7 +69,7 @@ def tune(
 
     quiet()
     messages = Console(stderr=True)
-    tell = partial(messages.print, highlight=False, markup=False, soft_wrap=True)
+    tell = teller(messages)
     if finished:
         tell(f"nothing to do: {folder} holds this search, finished")
     else:
@@ -82,7 +83,7 @@ def _show(folder: Path, as_json: bool) -> None:
 
     found, page = write_outcome(folder)
     if as_json:
-        typer.echo(json.dumps({**json.loads((folder / "tuned.json").read_text("utf-8")), "report": str(page)}))
+        typer.echo(json.dumps({**asdict(found), "report": str(page)}))
         return
     rows = [HEAD, *trial_rows(found)]
     widths = [max(len(str(row[column])) for row in rows) for column in range(len(HEAD))]
