@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from itertools import combinations
@@ -28,6 +28,7 @@ from switch_ema.bench.measures import (
 from switch_ema.bench.question import LABELLED, Question
 from switch_ema.bench.request import make_task
 from switch_ema.bench.task import SPLITS, Part, Task
+from switch_ema.bench.timing import Estimate
 from switch_ema.errors import InputError
 
 
@@ -39,11 +40,12 @@ class _Subject(NamedTuple):
     outputs: tuple[Tensor, Tensor] | None
 
 
-def analyze(question: Question) -> dict[str, Any]:
+def analyze(question: Question, tell: Callable[[str], None]) -> dict[str, Any]:
     """Measure saved models.
 
     Args:
         question: What is asked.
+        tell: Is told of each model that is measured, where there are several.
 
     Returns:
         Plain data: what was measured on; under `models` the metrics, values, sentences and details of each file; under
@@ -59,6 +61,12 @@ def analyze(question: Question) -> dict[str, Any]:
         task, question.surface, device, question.num_batches, question.settings.batch_size
     )
     subjects = {name: _subject(name, task, question, batches, device) for name in question.checkpoints}
+    models, estimate = {}, Estimate(len(subjects))
+    for number, (name, subject) in enumerate(subjects.items(), start=1):
+        models[name] = _of_one(subject, task, question, device)
+        estimate.count(1)
+        if len(subjects) > 1:
+            tell(f"[{number}/{len(subjects)}] {name} ({estimate.times()})")
     return {
         "task": task.name,
         "data": task.data,
@@ -68,7 +76,7 @@ def analyze(question: Question) -> dict[str, Any]:
         "split": question.split,
         "batches": described,
         "batchnorm": question.batchnorm,
-        "models": {name: _of_one(subject, task, question, device) for name, subject in subjects.items()},
+        "models": models,
         "pairs": [
             {"models": [*names], **_of_two(*(subjects[name] for name in names))} for names in combinations(subjects, 2)
         ],

@@ -7,7 +7,6 @@ from a comparison with plain training and the learning-rate control on seeds tha
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from switch_ema.bench.integrity import read_sealed
 from switch_ema.bench.machine import threads
 from switch_ema.bench.methods import Method
 from switch_ema.bench.plan import plan
+from switch_ema.bench.progress import Silent
 from switch_ema.bench.request import as_asked, make_task
 from switch_ema.bench.results import Store, read_run
 from switch_ema.bench.sampling import ask, completed, open_study
@@ -27,7 +27,7 @@ from switch_ema.bench.searchspace import method_at, read_space
 from switch_ema.bench.settings import Settings
 from switch_ema.bench.stats import Results, Spread, spread
 from switch_ema.bench.studies.study import vary
-from switch_ema.bench.timing import time_left
+from switch_ema.bench.timing import Estimate
 from switch_ema.errors import FieldError, InputError
 
 if TYPE_CHECKING:
@@ -173,13 +173,15 @@ def _search(search: Search, out: Path, command: str, tell: Callable[[str], None]
     if not store.run_path.exists():
         store.begin({"asked": as_asked(search.base), **about, "methods": [], "trajectories": []})
     study = open_study(out, about["metrics"][0]["higher_is_better"])
-    started, before = time.monotonic(), len(completed(study))
+    before = len(completed(study))
+    estimate = Estimate(search.trials - before)
     for number in range(before, search.trials):
         trial = ask(study, space, search.base.lr, about["steps_per_epoch"])
         method, lr = method_at(trial.params), trial.params["lr"]
         found = _train(search, method, lr, store, fabric, about)
         study.tell(trial, _worst(found, study) if found.val.mean is None or found.val.diverged else found.val.mean)
-        left = time_left(time.monotonic() - started, number + 1 - before, search.trials - number - 1)
+        estimate.count(1)
+        left = estimate.left()
         value = "diverged" if found.val.mean is None else f"{found.val.mean:.4g}"
         tell(f"[{number + 1}/{search.trials}] {method.label}: validation {value}{', ' * bool(left)}{left}")
     return method_at(study.best_params).label
@@ -200,12 +202,8 @@ def _train(search: Search, method: Method, lr: float, store: Store, fabric: Fabr
         if trajectory.name not in store.done():
             task = make_task(settings, trajectory.seed)
             run = Run(fabric, task, trajectory, settings, about["steps_per_epoch"], store.folder)
-            run_trajectory(run, store, _silent)
+            run_trajectory(run, store, Silent().epoch)
     return next(each for each in read_trials(store.folder) if (each.label, each.lr) == (method.label, lr))
-
-
-def _silent(*told: object) -> None:
-    """Tell nobody of an epoch."""
 
 
 def read_trials(folder: Path) -> list[Trial]:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.console import Console
 
 from switch_ema.cli.app import app
 from switch_ema.cli.options import option, task_options
+from switch_ema.cli.shown import teller
 from switch_ema.errors import InputError
 
 _WEIGHTS, _FILES = "Weights of the files", "Files"
@@ -119,7 +121,7 @@ def analyze(
     from switch_ema.bench.sidebyside import as_lines
 
     with threads(question.settings):
-        found = run(question)
+        found = run(question, teller(Console(stderr=True)))
     if out is not None:
         write_json(out, plain(found))
     typer.echo(json.dumps(plain(found)) if as_json else "\n".join(as_lines(found)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import AbstractContextManager
@@ -16,13 +15,14 @@ from switch_ema.bench.compare import Progress, compare, prepare
 from switch_ema.bench.files import is_free, refuse_other, write_sealed, write_text
 from switch_ema.bench.integrity import extent_of, read_sealed, seal, unseal
 from switch_ema.bench.machine import quiet, threads
-from switch_ema.bench.progress import Silent
+from switch_ema.bench.progress import Silent, epochs_left
 from switch_ema.bench.request import as_asked, request
 from switch_ema.bench.results import Row, Store, read_run
 from switch_ema.bench.settings import Settings
 from switch_ema.bench.stats import Results
 from switch_ema.bench.studies.entries import FILE, find_study
 from switch_ema.bench.studies.study import Arm, Findings, Measured, Reading
+from switch_ema.bench.timing import Estimate
 from switch_ema.errors import FieldError, InputError
 from switch_ema.tasks.catalog import find
 
@@ -105,10 +105,7 @@ def run_study(
         if jobs > 1:
             _side_by_side(name, arms, out, command, tell, jobs)
         else:
-            for number, arm in enumerate(arms, start=1):
-                tell(f"[{number}/{len(arms)}] {arm.title}")
-                with progress() as told:
-                    _run_arm(name, arm, out, command, told)
+            _one_by_one(name, arms, out, command, tell, progress)
         return write_study(out)
 
 
@@ -123,20 +120,50 @@ def _begin(out: Path, name: str, base: Settings, arms: Sequence[Arm], command: s
     write_sealed(out / FILE, record)
 
 
+def _one_by_one(
+    name: str,
+    arms: Sequence[Arm],
+    out: Path,
+    command: str,
+    tell: Callable[[str], None],
+    progress: Callable[[], AbstractContextManager[Progress]],
+) -> None:
+    work = _work(name, arms, out)
+    estimate = Estimate(sum(work.values()))
+    for number, arm in enumerate(arms, start=1):
+        left = estimate.left()
+        tell(f"[{number}/{len(arms)}] {arm.title}{f' ({left} in all)' if left else ''}")
+        with progress() as told:
+            _run_arm(name, arm, out, command, told)
+        estimate.count(work[arm.name])
+
+
 def _side_by_side(
     name: str, arms: Sequence[Arm], out: Path, command: str, tell: Callable[[str], None], jobs: int
 ) -> None:
     """Run arms in processes of their own; after an error the others end what they have begun."""
-    started = time.monotonic()
+    work = _work(name, arms, out)
+    estimate = Estimate(sum(work.values()))
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:  # torch's threads do not survive a fork
         running = {pool.submit(_run_arm, name, arm, out, command, Silent()): arm for arm in arms}
         try:
             for number, done in enumerate(as_completed(running), start=1):
                 done.result()
-                tell(f"[{number}/{len(arms)}] {running[done].title} ({time.monotonic() - started:.0f} s)")
+                estimate.count(work[running[done].name])
+                tell(f"[{number}/{len(arms)}] {running[done].title} ({estimate.times()})")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _work(name: str, arms: Sequence[Arm], out: Path) -> dict[str, int]:
+    """Return the epochs that each arm still has to train; what is measured after them counts as one."""
+    measures = find_study(name).measure is not None
+    return {
+        arm.name: (epochs_left(arm.settings, Store(_folder(out, arm))) if arm.settings else 0)
+        + (measures and not (_folder(out, arm) / _MEASURED).exists())
+        for arm in arms
+    }
 
 
 def _run_arm(name: str, arm: Arm, out: Path, command: str, progress: Progress) -> None:
