@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import pickle
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from switch_ema.bench.compare import compare
+from switch_ema.bench.progress import Silent
 from switch_ema.bench.request import request
 from switch_ema.bench.settings import Settings
 from switch_ema.bench.studies import run as running
 from switch_ema.bench.studies.entries import STUDIES, find_study
 from switch_ema.bench.studies.run import plan_study, read_arms
 from switch_ema.bench.studies.study import Arm, Findings, Measured, Panel, Reading, Study, rates, vary
+from switch_ema.bench.studies.text import as_markdown
 from switch_ema.bench.studies.trained import Trained
+from switch_ema.bench.timing import Estimate
 from switch_ema.errors import FieldError, InputError
 from tests.conftest import Sema
 
@@ -58,7 +63,7 @@ def test_a_study_trains_measures_and_writes_its_pages(sema: Sema, tmp_path: Path
     assert "All are {42.0}." in page
     assert "&lt;b&gt;x&lt;/b&gt;" in page
     text = (tmp_path / "s" / "findings.md").read_text()
-    assert "| <b>x</b> | 1/2 |" in text
+    assert "| &lt;b>x&lt;/b> | 1\\|2 |" in text
     assert (tmp_path / "s" / "arms" / "one" / "report.html").exists()
 
 
@@ -188,3 +193,33 @@ def test_vary_checks_what_it_makes() -> None:
 def test_errors_come_back_whole_from_another_process() -> None:
     error = pickle.loads(pickle.dumps(FieldError("epochs", "0: write at least 1")))
     assert (error.field, str(error)) == ("epochs", "epochs 0: write at least 1")
+
+
+def test_text_is_no_markup_in_the_findings() -> None:
+    findings = Findings(
+        ["<i>p</i> < 0.05 & a|b"], [Panel("x<y", "", table=(["a|b"], [("1\n2",), ("&lt;",)]))], ["<!--"]
+    )
+    record = {"study": "made", "command": "sema study made", "started": "now"}
+    text = as_markdown(record, MADE, [], findings)
+    assert "\n&lt;i>p&lt;/i> &lt; 0.05 &amp; a|b\n" in text
+    assert "\n## x&lt;y\n" in text
+    assert "\n- &lt;!--\n" in text
+    assert "| a\\|b |\n| --- |\n| 1 2 |\n| &amp;lt; |" in text
+
+
+@pytest.mark.usefixtures("made")
+def test_the_time_left_goes_by_the_epochs_of_all_comparisons(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    now, told = [0.0], list[str]()
+
+    def train(name: str, arm: Arm, *_: object) -> None:
+        now[0] += 80 if arm.name == "long" else 20
+
+    base, _ = plan_study("convergence", "", {}, {})
+    arms = [
+        Arm(name, name, vary(base, methods="baseline", epochs=epochs))
+        for name, epochs in (("first", 1), ("long", 7), ("last", 3))
+    ]
+    monkeypatch.setattr(running, "_run_arm", train)
+    monkeypatch.setattr(running, "Estimate", partial(Estimate, clock=lambda: now[0]))
+    running._one_by_one("convergence", arms, tmp_path, "", told.append, lambda: nullcontext(Silent()))
+    assert told == ["[1/3] first", "[2/3] long (about 2 min left in all)", "[3/3] last (about 40 s left in all)"]
