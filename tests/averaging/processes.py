@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sys
 import traceback
@@ -13,6 +12,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+
+from tests.forking import forks
 
 _PATIENCE = 120  # seconds until processes that do not answer are taken to wait for each other
 
@@ -26,11 +27,10 @@ class Team:
     """
 
     def __init__(self, size: int, folder: Path) -> None:
-        context = multiprocessing.get_context("spawn")
         self._members = []
         for rank in range(size):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(rank, size, folder, theirs), daemon=True)
+            ours, theirs = forks().Pipe()
+            process = forks().Process(target=_serve, args=(rank, size, folder, theirs), daemon=True)
             process.start()
             theirs.close()
             self._members.append((process, ours))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import time
 from functools import partial
@@ -16,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from switch_ema import SwitchEMA, save_averaged
 from switch_ema.averaging.files import write_atomically
 from tests.durability.tally import Tally
+from tests.forking import forks
 
 WORLD = 2
 _STEPS, _EVERY = 40, 4
@@ -70,9 +70,8 @@ def launch(folder: Path, killed: int | None = None, after: float = 0.0) -> bool:
         Whether they came to the end.
     """
     folder.mkdir(exist_ok=True)
-    context = multiprocessing.get_context("forkserver")
     meeting = folder / f"meeting-{time.monotonic_ns()}"
-    workers = [context.Process(target=train, args=(rank, folder, meeting)) for rank in range(WORLD)]
+    workers = [forks().Process(target=train, args=(rank, folder, meeting)) for rank in range(WORLD)]
     for worker in workers:
         worker.start()
     deadline = time.monotonic() + (after if killed is not None else 60)

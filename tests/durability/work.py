@@ -5,13 +5,11 @@ Processes are forked from one that has imported everything, so that most of thei
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sys
 import time
 from dataclasses import dataclass
-from functools import cache
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from switch_ema.bench.gallery import read_exhibits
 from switch_ema.bench.report import build_report
 from switch_ema.bench.results import read_run
 from tests.durability.faults import Fault, install
+from tests.forking import forks
 
 _LONGEST = 120.0  # seconds that a command may take on a busy machine before it counts as hung
 
@@ -50,7 +49,7 @@ class Command:
     def __init__(self, arguments: tuple[object, ...], log: Path, fault: Fault = Fault()) -> None:  # noqa: B008
         self._log = log
         words = [str(argument) for argument in arguments]
-        self._process: ForkServerProcess = _context().Process(target=_sema, args=(words, str(log), fault))
+        self._process: ForkServerProcess = forks().Process(target=_sema, args=(words, str(log), fault))
         self._process.start()
 
     @property
@@ -96,7 +95,7 @@ def sema_killed(arguments: tuple[object, ...], log: Path, seconds: float) -> End
 
 def warm_up() -> None:
     """Start the process that the others are forked from, which imports everything."""
-    process = _context().Process(target=_nothing)
+    process = forks().Process(target=_nothing)
     process.start()
     process.join()
 
@@ -121,13 +120,6 @@ def left_behind(folder: Path) -> list[str]:
     """Return the files of a finished comparison that should not be there any more."""
     names = [path.name for path in folder.rglob("*") if path.is_file()]
     return [name for name in names if name in ("checkpoint.pt", "rows.sums")]
-
-
-@cache
-def _context() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.durability.imported"])
-    return context
 
 
 def _nothing() -> None:
