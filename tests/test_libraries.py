@@ -17,6 +17,16 @@ def test_what_is_there_and_new_enough_is_accepted_without_importing_it() -> None
     assert not {name for name in set(sys.modules) - before if name.startswith("sklearn")}
 
 
+def test_a_version_is_found_without_reading_what_every_package_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "packages_distributions", lambda: pytest.fail("slow"))
+    require("a test", "pytest>=1.0", "torch>=2")
+
+
+def test_a_library_may_be_installed_by_another_name() -> None:
+    with pytest.raises(MissingLibraryError, match=r"needs sklearn>=99, found 1\."):
+        require("a test", "sklearn>=99")
+
+
 @pytest.mark.parametrize("kind", [InputError, ImportError, ValueError])
 def test_what_is_missing_is_named(kind: type[Exception]) -> None:
     with pytest.raises(kind) as caught:

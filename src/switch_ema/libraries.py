@@ -36,8 +36,11 @@ def require(what: str, *libraries: str, extra: str = "bench") -> None:
 
 
 def _version(name: str) -> str:
-    [distribution, *_] = importlib.metadata.packages_distributions()[name]
-    return importlib.metadata.version(distribution)
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:  # installed by another name; to find it takes a second
+        [distribution, *_] = importlib.metadata.packages_distributions()[name]
+        return importlib.metadata.version(distribution)
 
 
 def numbers(version: str) -> tuple[int, ...]:
