@@ -27,7 +27,7 @@ from switch_ema.bench.request import make_task, request
 from switch_ema.bench.results import Row
 from switch_ema.bench.settings import Settings
 
-METHODS = "ema:decay=0.9,swa,lawa,lookahead:k=2,sema:decay=0.9,posthoc"
+METHODS = "ema:decay=0.9,swa,lawa,lookahead:k=2,sema:decay=0.9,posthoc,sam"
 ROWS_OF = ("method", "seed", "epoch", "split", "metric", "value")
 
 

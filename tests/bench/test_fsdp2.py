@@ -160,7 +160,6 @@ def test_a_machine_that_is_lost_costs_no_result(whole: Path, tmp_path: Path) -> 
         ({"precision": "16-mixed"}, "precision 16-mixed: not with a model in parts"),
         ({"accelerator": "mps"}, "accelerator mps: not with a model in parts"),
         ({"optimizer": "schedulefree", "methods": "ema"}, "optimizer schedulefree: not with a model in parts"),
-        ({"methods": "ema,sam,sam+ema"}, r"methods sam, sam\+ema: not with a model in parts .*; leave it out"),
         ({"keep_weights": "best"}, "keep_weights best: not with a model in parts .--strategy fsdp2.; write none"),
     ],
 )

@@ -55,14 +55,12 @@ def _by_torchrun() -> bool:
 
 
 def _check_sharded(settings: Settings) -> None:
-    sharp = [method.label for method in settings.parsed_methods() if method.sam]
     finetuning = settings.task_options.get("finetune_epochs")
     unfit: list[tuple[str, Any, Any, str]] = [
         ("accelerator", settings.accelerator, settings.accelerator == "mps", "write cpu or cuda"),
         ("precision", settings.precision, settings.precision == "16-mixed", "write bf16-mixed or 32-true"),
         ("optimizer", settings.optimizer, settings.optimizer == "schedulefree", "write sgd or adamw"),
         ("keep_weights", settings.keep_weights, settings.keep_weights != "none", "write none"),
-        ("methods", ", ".join(sharp), sharp, "leave it out"),
         ("finetune_epochs", finetuning, finetuning, "write 0"),
     ]
     for field, value, refused, cure in unfit:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
+from switch_ema.averaging.tensors import copy_
 from switch_ema.errors import InputError
 
 _EPS = 1e-12
@@ -88,8 +89,7 @@ class SAM:
         if self._start is None:
             raise RuntimeError("the weights were not moved; call ascend() before restore()")
         weights, start = self._start
-        if weights:
-            torch._foreach_copy_(weights, start)
+        copy_(weights, start)
         self._start = None
 
 

@@ -99,7 +99,7 @@ def _train(
 
     quiet()
     tell = teller(messages)
-    first = os.environ.get("LOCAL_RANK", "0") == "0"
+    first = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
     if first:
         tell(f"results go to {folder}")
     else:
