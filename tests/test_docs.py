@@ -96,7 +96,7 @@ def test_averages_of_files_are_made(sema: Sema, command: str, tmp_path: Path, mo
 def test_analyses_are_understood(sema: Sema, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def stop(question: Question) -> None:
+    def stop(question: Question, tell: object) -> None:
         asked.append(question)
         raise KeyboardInterrupt
 
