@@ -102,7 +102,7 @@ def test_another_request_does_not_overwrite(sema: Sema, tmp_path: Path) -> None:
 
 
 def test_side_by_side_comes_to_the_same(sema: Sema, tmp_path: Path) -> None:
-    asked = ("study", "lr-decay", "--epochs", 1, "--seeds", 1, "--lr", "0.05,0.1", "--train-size", 100)
+    asked = ("study", "lr-decay", "--epochs", 1, "--seeds", 1, "--lr", 0.05, "--train-size", 100)
     for jobs in (1, 2):
         assert sema(*asked, "--jobs", jobs, "--out", tmp_path / f"j{jobs}").code == 0
     one, two = (
