@@ -28,7 +28,7 @@ def figures(run: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def own_part(page: str) -> str:
     """Return the page without the plotting library."""
-    return re.sub(r"<script>/\*\*.*?</script>", "", page, flags=re.DOTALL)
+    return re.sub(r'<script id="plotly".*?</script>', "", page, flags=re.DOTALL)
 
 
 def visible(page: str) -> str:

@@ -22,6 +22,7 @@ from tests.bench.sample import METHODS, make_run
 
 pytestmark = pytest.mark.timeout(120)  # a browser that hangs fails
 
+DRAWN = "return [...document.querySelectorAll('.plot')].every((plot) => plot.querySelector('.main-svg'))"
 Rows = list[dict[str, Any]]
 Shoot = Callable[[str], None]
 
@@ -39,6 +40,7 @@ def page(browser: webdriver.Chrome, rows: Rows, tmp_path: Path) -> Iterator[webd
     emulate(browser, "light")
     browser.get(write_report(tmp_path).as_uri())
     WebDriverWait(browser, 20).until(lambda _: browser.find_element(By.ID, "download").get_attribute("href"))
+    WebDriverWait(browser, 20).until(lambda _: browser.execute_script(DRAWN))
     yield browser
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     assert browser.get_log("browser") == []  # type: ignore[no-untyped-call]

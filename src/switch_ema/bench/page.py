@@ -11,7 +11,7 @@ from plotly.offline import get_plotlyjs
 from switch_ema.bench.markup import Html, join, script_json, table, tag
 from switch_ema.bench.plots import Plot
 
-POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+POLICY = "default-src 'none'; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; img-src data: blob:"
 
 
 class Part(NamedTuple):
@@ -66,7 +66,7 @@ def build_page(
             "</main>",
             f'<script id="data" type="application/json">{script_json(data)}</script>',
             *([f'<script id="rows" type="text/plain">{rows}</script>'] if rows else []),
-            f"<script>{get_plotlyjs()}</script>",
+            f'<script id="plotly" type="text/plain">{get_plotlyjs()}</script>',
             f"<script>\n{''.join(scripts)}</script>\n</body>\n</html>\n",
         ]
     )  # fmt: skip

@@ -65,7 +65,16 @@ const bench = (() => {
     hoverlabel: { bgcolor: colour("paper"), bordercolor: colour("rule"), font: { color: colour("ink") }, namelength: -1 },
   });
 
-  const draw = (id, traces, shape) => Plotly.react(id, traces, shape, { displayModeBar: false, responsive: true, scrollZoom: false });
+  // Plotly takes seconds to start, so the page is there to be read before.
+  const plotly = new Promise((ready) => {
+    addEventListener("load", () => setTimeout(() => {
+      const source = new Blob([document.getElementById("plotly").textContent], { type: "text/javascript" });
+      const script = element("script", undefined, { src: URL.createObjectURL(source) });
+      script.addEventListener("load", ready);
+      document.head.append(script);
+    }));
+  });
+  const draw = (id, traces, shape) => plotly.then(() => Plotly.react(id, traces, shape, { displayModeBar: false, responsive: true, scrollZoom: false }));
 
   // Draw now, and again when the colours change. Paper is white: print in the light colours.
   function follow(drawAll) {
@@ -76,5 +85,5 @@ const bench = (() => {
     drawAll();
   }
 
-  return { data, colour, plain, style, element, drawing, swatch, entry, axis, layout, draw, follow };
+  return { data, colour, plain, style, element, drawing, swatch, entry, axis, layout, draw, plotly, follow };
 })();

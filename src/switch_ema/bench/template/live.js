@@ -30,9 +30,9 @@
 
   const kept = sessionStorage.getItem(KEY);
   if (kept) restore(JSON.parse(kept));
-  setInterval(() => {
+  bench.plotly.then(() => setInterval(() => { // the figures are drawn by then
     if (document.hidden) return;
     keep();
     location.reload();
-  }, EVERY);
+  }, EVERY));
 })();
