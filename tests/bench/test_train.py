@@ -317,6 +317,7 @@ def test_a_task_is_measured_once_more_at_the_end_and_moves_its_own_parts(tmp_pat
     "changes",
     [
         {
+            "epochs": 2,
             "task": "selfsup",
             "task_options": {"method": "moco-v2", "train_size": 96, "probe_epochs": 0, "queue_size": 64},
         },
@@ -325,6 +326,7 @@ def test_a_task_is_measured_once_more_at_the_end_and_moves_its_own_parts(tmp_pat
         {"methods": "ema:decay=0.5", "model": "mlp", "optimizer": "schedulefree", "schedule": "constant"},
         {"methods": "ema:decay=0.5,posthoc:gammas=3/9,sigma_rel=0.15", "model": "mlp"},
         {
+            **SHORT,
             "task": "detection",
             "data": "digits-canvas",
             "model": "fcos",
@@ -333,12 +335,14 @@ def test_a_task_is_measured_once_more_at_the_end_and_moves_its_own_parts(tmp_pat
             "task_options": {"train_size": 8, "flip": 0.5},
         },
         {
+            **SHORT,
             "task": "generation",
             "model": "unet-small",
             "batch_size": 32,
             "task_options": {"train_size": 64, "samples": 8, "sampling_steps": 2, "dropout": 0.1},
         },
         {
+            **SHORT,
             "task": "video",
             "data": "moving-digits",
             "model": "convlstm",
