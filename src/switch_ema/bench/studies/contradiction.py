@@ -184,7 +184,7 @@ STUDY = Study(
               "steps) and 8 % in the second's.", "derived"),
     ),
     task="classification",
-    given={"model": "mlp", "epochs": "15", "seeds": "3", "lr": "0.05", "eval_every": "5"},
+    given={"model": "mlp", "epochs": "10", "seeds": "3", "lr": "0.05", "eval_every": "5"},
     options={},
     data_options=FOR_DIGITS,
     recipe="cifar10-resnet18",
