@@ -19,8 +19,9 @@ from safetensors.torch import load_file
 from switch_ema.bench import cluster, train
 from switch_ema.bench.cluster import check_cluster, compare_on
 from switch_ema.bench.compare import compare
+from switch_ema.bench.mailbox import Mailbox
 from switch_ema.bench.plan import Trajectory
-from switch_ema.bench.remote import Mailbox, contents, replace_contents, train_there
+from switch_ema.bench.remote import _answer, contents, replace_contents, train_there
 from switch_ema.bench.settings import Settings
 from switch_ema.errors import FieldError, InputError
 from tests.bench.sample import Watched
@@ -186,6 +187,28 @@ def test_an_interrupted_comparison_goes_on(
         compare_on("ray", settings(), tmp_path / "run", "other", Watched(stop))
     compare_on("ray", settings(), tmp_path / "run", "other", Watched())
     assert state_of(tmp_path / "run") == whole
+
+
+def test_a_run_that_waits_for_the_mailbox_does_not_lend_its_cpus(ray_cluster: None) -> None:
+    import ray
+
+    class Slow:
+        def reply(self) -> str:
+            time.sleep(2)
+            return "late"
+
+    def first(mailbox: Any) -> tuple[str, float]:
+        return _answer(mailbox.reply.remote()), time.time()
+
+    def second() -> float:
+        return time.time()
+
+    mailbox, both = ray.remote(Slow).options(num_cpus=0).remote(), {"num_cpus": 2}
+    ends = ray.remote(**both)(first).remote(mailbox)
+    begins = ray.remote(**both)(second).remote()
+    reply, end = ray.get(ends)
+    assert reply == "late"
+    assert ray.get(begins) >= end
 
 
 def test_wrong_input_that_only_a_worker_sees_is_one_line(tmp_path: Path, ray_cluster: None) -> None:

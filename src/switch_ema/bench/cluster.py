@@ -21,9 +21,10 @@ from urllib.parse import urlsplit
 
 from switch_ema.bench.compare import Outcome, Progress, planned
 from switch_ema.bench.machine import threads
+from switch_ema.bench.mailbox import Mailbox
 from switch_ema.bench.parts import finished_parts, join, part_of, split
 from switch_ema.bench.plan import Trajectory
-from switch_ema.bench.remote import Mailbox, contents, look_there, replace_contents, train_there
+from switch_ema.bench.remote import contents, look_there, replace_contents, train_there
 from switch_ema.bench.results import Store
 from switch_ema.bench.settings import Settings
 from switch_ema.errors import FieldError, InputError
@@ -85,7 +86,8 @@ def compare_on(address: str, settings: Settings, out: Path, command: str, progre
         ConnectionError: A training run was lost too often, or the cluster itself; what was written stays.
     """
     with ThreadPoolExecutor(1) as loading:
-        loading.submit(import_module, "switch_ema.bench.report")  # while Ray starts; it loads torch
+        for module in ("torch", "switch_ema.bench.report"):  # while Ray starts
+            loading.submit(import_module, module)
         # Ray writes what befalls workers to standard output, which belongs to the results
         with redirect_stdout(sys.stderr), connected(address), threads(settings):
             return _Head(settings, out, command, progress).run()

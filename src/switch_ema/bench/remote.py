@@ -1,4 +1,4 @@
-"""What of a comparison happens on the nodes of a cluster: a look at the problem, training, and the mailbox for both."""
+"""What of a comparison happens on the nodes of a cluster: a look at the problem, and training."""
 
 from __future__ import annotations
 
@@ -13,54 +13,17 @@ from typing import Any, BinaryIO
 from switch_ema.averaging.files import write_atomically
 from switch_ema.bench.compare import look, make_fabric
 from switch_ema.bench.machine import quiet
+from switch_ema.bench.mailbox import Files
 from switch_ema.bench.plan import Trajectory
 from switch_ema.bench.request import make_task
 from switch_ema.bench.results import Row, Store
 from switch_ema.bench.settings import Settings
 from switch_ema.errors import InputError
 
-Files = dict[str, bytes]
-"""Contents by path, relative to a folder."""
-
 Stamps = Mapping[str, tuple[int, int]]
 """Time and size of files."""
 
 _LAST = ("checkpoint.pt", "progress.json")  # what they speak of must lie there before them
-
-
-class Mailbox:
-    """An actor that holds, for every training run, what it has written by its last checkpoint, and what is news."""
-
-    def __init__(self) -> None:
-        self._files: dict[str, Files] = {}
-        self._changes: dict[str, tuple[Files, Collection[str]]] = {}
-        self._epochs: list[tuple[str, int, list[Row]]] = []
-
-    def keep(self, run: str, files: Files, names: Collection[str]) -> None:
-        """Hold what a run has written: the files that are new or changed, and the names of all there are."""
-        held = {**self._files.get(run, {}), **files}
-        self._files[run] = {name: held[name] for name in names}
-        untaken, _ = self._changes.get(run, ({}, ()))
-        self._changes[run] = ({**untaken, **files}, names)
-
-    def tell(self, run: str, epoch: int, rows: list[Row]) -> None:
-        """Hear of an epoch."""
-        self._epochs.append((run, epoch, rows))
-
-    def take(self) -> tuple[list[tuple[str, int, list[Row]]], dict[str, tuple[Files, Collection[str]]]]:
-        """Return the epochs and the changes of files that came since the last call."""
-        news = self._epochs, self._changes
-        self._epochs, self._changes = [], {}
-        return news
-
-    def files(self, run: str) -> Files:
-        """Return what a run has written by its last checkpoint."""
-        return self._files.get(run, {})
-
-    def forget(self, run: str) -> None:
-        """Drop the files of a finished run."""
-        self._files.pop(run, None)
-        self._changes.pop(run, None)
 
 
 def look_there(settings: Settings, num_threads: int, cwd: str) -> dict[str, Any]:
@@ -92,13 +55,11 @@ def train_there(
     Returns:
         The files of the finished part.
     """
-    import ray
-
     from switch_ema.bench.train import Run, run_trajectory
 
     with _prepared(num_threads, cwd), TemporaryDirectory(prefix="sema-") as temporary:
         folder = Path(temporary)
-        found = ray.get(mailbox.files.remote(trajectory.name))
+        found = _answer(mailbox.files.remote(trajectory.name))
         replace_contents(folder, found, list(found))
         part = Store(folder)
         _, sent = contents(folder, {})
@@ -108,8 +69,8 @@ def train_there(
             files, stamps = contents(folder, sent)
             if part.checkpoint_path.name in files:
                 sent = stamps
-                ray.get(mailbox.keep.remote(trajectory.name, files, [*stamps]))
-            ray.get(mailbox.tell.remote(trajectory.name, epoch, rows))
+                _answer(mailbox.keep.remote(trajectory.name, files, [*stamps]))
+            _answer(mailbox.tell.remote(trajectory.name, epoch, rows))
 
         try:
             fabric = make_fabric(settings)
@@ -119,6 +80,11 @@ def train_there(
             raise InputError(str(error).replace(temporary, shown)) from error
         files, _ = contents(folder, {})
         return files
+
+
+def _answer(reference: Any) -> Any:
+    """Return what a call of the mailbox returned; `ray.get` would lend our CPU to one more training run meanwhile."""
+    return reference.future().result()
 
 
 @contextmanager
