@@ -20,6 +20,16 @@ os.environ.setdefault("KERAS_BACKEND", "torch")  # read when keras is imported; 
 torch.set_num_threads(1)  # small tensors: more threads only wait for each other
 
 
+@pytest.fixture(autouse=True)
+def fresh_accelerate() -> Iterator[None]:
+    """Let no test find what another left in Accelerate, which the Trainer uses too: it is kept by the process."""
+    yield
+    state = sys.modules.get("accelerate.state")
+    if state is not None:
+        state.AcceleratorState._reset_state(reset_partial_state=True)
+        state.GradientState._reset_state()
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a command came to."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -10,7 +9,6 @@ from typing import Any, cast
 import pytest
 import torch
 from accelerate import Accelerator, DistributedType
-from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import nn
 
 from switch_ema import LAWA, Averager, PostHocEMA, SwitchEMA
@@ -18,14 +16,6 @@ from switch_ema.integrations.accelerate import average
 from tests.integrations.modules import assert_same, batches, network, plain_loop, sgd
 
 SWITCH = partial(SwitchEMA, decay=0.9, switch_every="1 epoch")
-
-
-@pytest.fixture(autouse=True)
-def fresh_state() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-    PartialState._reset_state()
 
 
 class Run:
