@@ -1,7 +1,8 @@
 """What averaging adds to a training step inside other frameworks: `python -m benchmarks.integrations`.
 
-Each round trains a ResNet-18 for some steps, with and without the average, in an order drawn anew; the ratio is taken
-round by round.
+A ResNet-18 is trained for some steps. Whole trainings with and without the average take turns, in an order drawn anew:
+what this says has the noise of a machine over minutes. And a training that updates the average after every second step
+has each such step compared with the one before, so that little else can differ.
 """
 
 from __future__ import annotations
@@ -15,22 +16,24 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
+from scipy.stats import quantile_test
 from torch import Tensor, nn
 
 from benchmarks.machine import describe
 from benchmarks.measure import ratio
 from benchmarks.rows import Row
 from benchmarks.steps import DECAY, NETWORKS, Setting
-from switch_ema import EMA
+from switch_ema import EMA, Averager
 
-METHOD = partial(EMA, decay=DECAY)
-WARM_UP = 3
-"""Steps of each training that do not count."""
+EVERY_STEP, EVERY_SECOND = partial(EMA, decay=DECAY), partial(EMA, decay=DECAY, update_every=2)
+Method = Callable[[nn.Module], Averager]
+WARM_UP = 4
+"""Steps of each training that do not count; an even number."""
 
 
 @dataclass
@@ -41,28 +44,34 @@ class Window:
         steps: How many, after `WARM_UP`.
         setting: The training step.
         device: Where it is done.
-        seconds: What they took.
     """
 
     steps: int
     setting: Setting
     device: torch.device
-    seconds: float = float("nan")
-    _begin: float = float("nan")
-    _done: int = 0
+    _ends: list[Any] = field(default_factory=list)
 
     @property
     def total(self) -> int:
         """Steps that a training makes."""
         return WARM_UP + self.steps
 
+    @property
+    def seconds(self) -> list[float]:
+        """What each step took; the first one has an odd number."""
+        counted = itertools.pairwise(self._ends[WARM_UP - 1 :])
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+            return [begin.elapsed_time(end) / 1e3 for begin, end in counted]
+        return [end - begin for begin, end in counted]
+
     def step_done(self) -> None:
         """Count a step; call it after each."""
-        self._done += 1
-        if self._done in (WARM_UP, self.total):
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
-            self._begin, self.seconds = time.perf_counter(), time.perf_counter() - self._begin
+        if self.device.type == "cuda":
+            self._ends.append(torch.cuda.Event(enable_timing=True))
+            self._ends[-1].record()
+        else:
+            self._ends.append(time.perf_counter())
 
     def network(self) -> nn.Module:
         """Return the network, the same in every training."""
@@ -76,12 +85,12 @@ class Window:
         return itertools.repeat((images, torch.randint(10, (self.setting.batch,), device=self.device)))
 
 
-Train = Callable[[Window, bool], None]
-"""Trains `window.network()` for `window.total` steps with the method or without, calling `step_done()` after each."""
+Train = Callable[[Window, Method | None], None]
+"""Trains `window.network()` for `window.total` steps with a method or without, calling `step_done()` after each."""
 
 
-def measure_overhead(name: str, train: Train, setting: Setting, device: torch.device, rounds: int, steps: int) -> Row:
-    """Return what averaging after every step adds to a framework's own training, in percent of that.
+def whole_trainings(name: str, train: Train, setting: Setting, device: torch.device, rounds: int, steps: int) -> Row:
+    """Return what averaging after every step adds to a framework's own training, in percent of that, with quartiles.
 
     Args:
         name: The framework.
@@ -91,21 +100,50 @@ def measure_overhead(name: str, train: Train, setting: Setting, device: torch.de
         rounds: Rounds that count; one more goes before.
         steps: Steps in each training.
     """
-    times: dict[bool, list[float]] = {False: [], True: []}
-    order, draw = [False, True], random.Random(0)
+    times: dict[Method | None, list[float]] = {None: [], EVERY_STEP: []}
+    order, draw = list(times), random.Random(0)
     for _ in range(rounds + 1):
         draw.shuffle(order)
-        for averaged in order:
+        for method in order:
             window = Window(steps, setting, device)
-            train(window, averaged)
-            times[averaged].append(window.seconds / steps)
-    share = ratio(times[True][1:], times[False][1:])
-    low, median, high = (100 * (value - 1) for value in (share.low, share.median, share.high))
-    note = f"{1e3 * statistics.median(times[False][1:]):.1f} ms a step without"
-    return Row("integrations", str(setting), "every step", name, "%", median, low, high, None, note)
+            train(window, method)
+            times[method].append(statistics.fmean(window.seconds))
+    share = ratio(times[EVERY_STEP][1:], times[None][1:])
+    note = f"{1e3 * statistics.median(times[None][1:]):.1f} ms a step without"
+    return _row(setting, "whole trainings, quartiles", name, (share.median, share.low, share.high), note)
 
 
-def train_lightning(window: Window, averaged: bool) -> None:
+def neighbouring_steps(name: str, train: Train, setting: Setting, device: torch.device, rounds: int, steps: int) -> Row:
+    """Return what an update adds to a step, in percent of the one before it that has none, with a 95 % interval.
+
+    Args:
+        name: The framework.
+        train: How it trains.
+        setting: The training step.
+        device: Where to train.
+        rounds: Trainings that count; one more goes before.
+        steps: Steps in each training, an even number.
+    """
+    without, updated = list[float](), list[float]()
+    for number in range(rounds + 1):
+        window = Window(steps, setting, device)
+        train(window, EVERY_SECOND)
+        if number:
+            without += window.seconds[::2]
+            updated += window.seconds[1::2]
+    shares = [each / before for each, before in zip(updated, without, strict=True)]
+    interval = quantile_test(shares, p=0.5).confidence_interval(0.95)
+    note = f"{1e3 * statistics.median(without):.1f} ms a step without, {len(shares)} pairs"
+    middle = statistics.median(shares)
+    return _row(setting, "neighbouring steps, 95 % interval", name, (middle, interval.low, interval.high), note)
+
+
+def _row(setting: Setting, case: str, name: str, share: tuple[float, float, float], note: str) -> Row:
+    middle, low, high = (100 * (value - 1) for value in share)
+    return Row("integrations", str(setting), case, name, "%", middle, low, high, None, note)
+
+
+def train_lightning(window: Window, method: Method | None) -> None:
     """Train with Lightning's Trainer."""
     from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -132,7 +170,7 @@ def train_lightning(window: Window, averaged: bool) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
-            callbacks=[*([WeightAveraging(METHOD)] if averaged else []), Timer()],
+            callbacks=[*([WeightAveraging(method)] if method else []), Timer()],
             accelerator=window.device.type,
             max_steps=window.total,
             logger=False,
@@ -144,7 +182,7 @@ def train_lightning(window: Window, averaged: bool) -> None:
         trainer.fit(Module(), Batches())
 
 
-def train_accelerate(window: Window, averaged: bool) -> None:
+def train_accelerate(window: Window, method: Method | None) -> None:
     """Train in a loop with Accelerate."""
     from accelerate import Accelerator
 
@@ -153,8 +191,8 @@ def train_accelerate(window: Window, averaged: bool) -> None:
     accelerator = Accelerator(cpu=window.device.type == "cpu")
     network = window.network()
     model, optimizer = accelerator.prepare(network, sgd(network))
-    if averaged:
-        average(accelerator, METHOD, model, optimizer)
+    if method:
+        average(accelerator, method, model, optimizer)
     for images, labels in itertools.islice(window.batches(), window.total):
         accelerator.backward(nn.functional.cross_entropy(model(images), labels))
         optimizer.step()
@@ -162,7 +200,7 @@ def train_accelerate(window: Window, averaged: bool) -> None:
         window.step_done()
 
 
-def train_ignite(window: Window, averaged: bool) -> None:
+def train_ignite(window: Window, method: Method | None) -> None:
     """Train with an engine of Ignite."""
     from ignite.engine import Events, create_supervised_trainer
 
@@ -171,13 +209,13 @@ def train_ignite(window: Window, averaged: bool) -> None:
     model = window.network().to(window.device)
     optimizer = sgd(model)
     trainer = create_supervised_trainer(model, optimizer, nn.functional.cross_entropy, window.device)
-    if averaged:
-        WeightAveraging(METHOD, model).attach(trainer, optimizer)
+    if method:
+        WeightAveraging(method, model).attach(trainer, optimizer)
     trainer.add_event_handler(Events.ITERATION_COMPLETED, window.step_done)
     trainer.run(window.batches(), max_epochs=1, epoch_length=window.total)
 
 
-def train_transformers(window: Window, averaged: bool) -> None:
+def train_transformers(window: Window, method: Method | None) -> None:
     """Train with the Trainer of transformers."""
     from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
@@ -212,8 +250,8 @@ def train_transformers(window: Window, averaged: bool) -> None:
         )
         trainer = Trainer(network, arguments, train_dataset=rows, optimizers=(sgd(network), None), callbacks=[Timer()])
         trainer.remove_callback(PrinterCallback)
-        if averaged:
-            WeightAveragingCallback(METHOD).attach(trainer)
+        if method:
+            WeightAveragingCallback(method).attach(trainer)
         trainer.train()
 
 
@@ -233,7 +271,7 @@ FRAMEWORKS: dict[str, Train] = {
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.integrations", description=__doc__)
     parser.add_argument("--rounds", type=int, default=10, help="rounds that count (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=20, help="steps in each training (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=20, help="steps in each training, even (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=32, help="images in a batch (default: %(default)s)")
     parser.add_argument("--only", nargs="+", choices=list(FRAMEWORKS), default=list(FRAMEWORKS))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -245,8 +283,10 @@ def main() -> None:
     machine = describe(device, options.rounds)
     print(f"{setting}; {machine['device']}, {machine['processor']}, {machine['threads']} threads, {machine['date']}")
     for name in options.only:
-        row = measure_overhead(name, FRAMEWORKS[name], setting, device, options.rounds, options.steps)
-        print(f"{row.contender}: {row.value:+.2f} % ({row.low:+.2f} to {row.high:+.2f}), {row.note}", flush=True)
+        for measure in (neighbouring_steps, whole_trainings):
+            row = measure(name, FRAMEWORKS[name], setting, device, options.rounds, options.steps)
+            spread = f"{row.value:+.2f} % ({row.low:+.2f} to {row.high:+.2f})"
+            print(f"{row.contender}, {row.case}: {spread}, {row.note}", flush=True)
 
 
 if __name__ == "__main__":
