@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from switch_ema.bench.results import read_run
-from switch_ema.bench.studies.run import read_arms
+from switch_ema.bench.studies.record import read_arms
 from tests.durability.faults import Fault
 from tests.durability.tally import Tally
 from tests.durability.work import Ended, left_behind, outcome, sema, sema_killed

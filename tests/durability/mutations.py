@@ -20,7 +20,7 @@ from switch_ema.bench.checkpoint import read_checkpoint
 from switch_ema.bench.gallery import read_exhibits
 from switch_ema.bench.kept import kept_weights
 from switch_ema.bench.results import Store, read_run
-from switch_ema.bench.studies.run import read_arms
+from switch_ema.bench.studies.record import read_arms
 from tests.durability import commands
 from tests.durability.faults import Fault
 from tests.durability.tally import Tally

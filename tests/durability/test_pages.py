@@ -100,8 +100,7 @@ def test_styles_and_scripts_load_nothing() -> None:
 def study_page(folder: Path, evil: str, monkeypatch: pytest.MonkeyPatch) -> Page:
     from switch_ema.bench.plots import Series, lines
     from switch_ema.bench.stats import spread
-    from switch_ema.bench.studies import report
-    from switch_ema.bench.studies import run as running
+    from switch_ema.bench.studies import record, report
     from switch_ema.bench.studies.study import Claim, Findings, Panel, Study
 
     plot = lines(
@@ -118,7 +117,7 @@ def study_page(folder: Path, evil: str, monkeypatch: pytest.MonkeyPatch) -> Page
         arms=lambda base: [],
         findings=lambda arms: Findings([f"found{evil}"], [panel], [f"note{evil}"]),
     )
-    for module in (report, running):
+    for module in (record, report):
         monkeypatch.setattr(module, "find_study", lambda name: study)
     run, rows = make_run()
     arm = folder / "arms" / "a"
@@ -132,9 +131,15 @@ def study_page(folder: Path, evil: str, monkeypatch: pytest.MonkeyPatch) -> Page
         "epochs": 2,
         "model": f"m{evil}",
     }
-    record = {"format": 1, "study": f"study{evil}", "command": f"sema{evil}", "started": "now", "asked": asked}
-    record["arms"] = [{"name": "a", "title": f"arm{evil}"}]
-    (folder / "study.json").write_text(json.dumps(record))
+    content = {
+        "format": 1,
+        "study": f"study{evil}",
+        "command": f"sema{evil}",
+        "started": "now",
+        "asked": asked,
+        "arms": [{"name": "a", "title": f"arm{evil}"}],
+    }
+    (folder / "study.json").write_text(json.dumps(content))
     return Page(report.write_study(folder)[1].read_text(encoding="utf-8"))
 
 

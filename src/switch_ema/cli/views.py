@@ -65,7 +65,7 @@ def report(
     if out and len(runs) < 2:
         raise InputError(f"--out {out} names the page that joins comparisons; name two or more of their folders")
     from switch_ema.bench.joined import join_runs
-    from switch_ema.bench.studies.run import read_arms
+    from switch_ema.bench.studies.record import read_arms
 
     for folder in studies:
         read_arms(folder)

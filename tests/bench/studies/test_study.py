@@ -16,7 +16,8 @@ from switch_ema.bench.request import request
 from switch_ema.bench.settings import Settings
 from switch_ema.bench.studies import run as running
 from switch_ema.bench.studies.entries import STUDIES, find_study
-from switch_ema.bench.studies.run import plan_study, read_arms
+from switch_ema.bench.studies.record import read_arms
+from switch_ema.bench.studies.run import plan_study
 from switch_ema.bench.studies.study import Arm, Findings, Measured, Panel, Reading, Study, rates, vary
 from switch_ema.bench.studies.text import as_markdown
 from switch_ema.bench.studies.trained import Trained

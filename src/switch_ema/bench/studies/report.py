@@ -14,7 +14,7 @@ from switch_ema.bench.methods import slug
 from switch_ema.bench.page import Part, build_page, figure, plot_data
 from switch_ema.bench.plots import Plot
 from switch_ema.bench.studies.entries import find_study
-from switch_ema.bench.studies.run import read_arms, read_study
+from switch_ema.bench.studies.record import read_arms, read_study
 from switch_ema.bench.studies.study import Findings, Panel, Reading, Study
 from switch_ema.bench.studies.text import as_markdown
 from switch_ema.bench.wording import count

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from switch_ema.bench.compare import Progress, compare, prepare
-from switch_ema.bench.files import is_free, refuse_other, write_sealed, write_text
-from switch_ema.bench.integrity import extent_of, read_sealed, seal, unseal
 from switch_ema.bench.machine import quiet, threads
 from switch_ema.bench.progress import Silent, epochs_left
-from switch_ema.bench.request import as_asked, request
-from switch_ema.bench.results import Row, Store, read_run
+from switch_ema.bench.request import request
+from switch_ema.bench.results import Store
 from switch_ema.bench.settings import Settings
-from switch_ema.bench.stats import Results
 from switch_ema.bench.studies.entries import FILE, find_study
-from switch_ema.bench.studies.study import Arm, Findings, Measured, Reading
+from switch_ema.bench.studies.record import MEASURED, arm_folder, begin_study, check_folder, write_measured
+from switch_ema.bench.studies.study import Arm, Findings, Measured
 from switch_ema.bench.timing import Estimate
-from switch_ema.errors import FieldError, InputError
+from switch_ema.errors import FieldError
 from switch_ema.tasks.catalog import find
 
 if TYPE_CHECKING:
     from switch_ema.bench.studies.trained import Trained
-
-_MEASURED = "measured.json"
 
 
 def plan_study(
@@ -95,29 +89,18 @@ def run_study(
     """
     from switch_ema.bench.studies.report import write_study
 
-    _check_folder(out, name, base)
+    check_folder(out, name, base)
     for arm in arms:
         if arm.settings:
-            prepare(arm.settings, _folder(out, arm))
+            prepare(arm.settings, arm_folder(out, arm))
     with Store(out).locked():
         if not (out / FILE).exists():
-            _begin(out, name, base, arms, command)
+            begin_study(out, name, base, arms, command)
         if jobs > 1:
             _side_by_side(name, arms, out, command, tell, jobs)
         else:
             _one_by_one(name, arms, out, command, tell, progress)
         return write_study(out)
-
-
-def _begin(out: Path, name: str, base: Settings, arms: Sequence[Arm], command: str) -> None:
-    record = {
-        "study": name,
-        "command": command,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "asked": as_asked(base),
-        "arms": [{"name": arm.name, "title": arm.title} for arm in arms],
-    }
-    write_sealed(out / FILE, record)
 
 
 def _one_by_one(
@@ -160,35 +143,21 @@ def _work(name: str, arms: Sequence[Arm], out: Path) -> dict[str, int]:
     """Return the epochs that each arm still has to train; what is measured after them counts as one."""
     measures = find_study(name).measure is not None
     return {
-        arm.name: (epochs_left(arm.settings, Store(_folder(out, arm))) if arm.settings else 0)
-        + (measures and not (_folder(out, arm) / _MEASURED).exists())
+        arm.name: (epochs_left(arm.settings, Store(arm_folder(out, arm))) if arm.settings else 0)
+        + (measures and not (arm_folder(out, arm) / MEASURED).exists())
         for arm in arms
     }
 
 
 def _run_arm(name: str, arm: Arm, out: Path, command: str, progress: Progress) -> None:
     """Train and measure what is left of an arm."""
-    folder = _folder(out, arm)
+    folder = arm_folder(out, arm)
     if arm.settings and not prepare(arm.settings, folder):
         quiet()
         compare(arm.settings, folder, command, progress)
     measure = find_study(name).measure
-    if measure and not (folder / _MEASURED).exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / _MEASURED, _packed(_measured(measure, arm, folder)))
-
-
-def _folder(out: Path, arm: Arm) -> Path:
-    return out / "arms" / arm.name
-
-
-def _check_folder(out: Path, name: str, base: Settings) -> None:
-    if is_free(out):
-        return
-    there = read_study(out)
-    if there["study"] != name:
-        raise InputError(f"--out {out} holds the study {there['study']}; choose another --out")
-    refuse_other(out, "study", there["asked"], as_asked(base))
+    if measure and not (folder / MEASURED).exists():
+        write_measured(folder, _measured(measure, arm, folder))
 
 
 def _measured(measure: Callable[[Arm, Trained | None], Measured], arm: Arm, folder: Path) -> Measured:
@@ -198,60 +167,3 @@ def _measured(measure: Callable[[Arm, Trained | None], Measured], arm: Arm, fold
 
     with threads(arm.settings):
         return measure(arm, Trained(folder, arm.settings))
-
-
-def _packed(measured: Measured) -> str:
-    rows: Sequence[Row] = measured.rows
-    lines = "".join(row.line() for row in rows)
-    return json.dumps(seal({"sheets": measured.sheets, "rows": extent_of(lines)})) + "\n" + lines
-
-
-def _unpacked(text: str) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
-    head, _, lines = text.partition("\n")
-    content = unseal(head)
-    if content["format"] != 1 and content["rows"] != list(extent_of(lines)):
-        raise ValueError("not as it was written")
-    return content["sheets"], [json.loads(line) for line in lines.splitlines()]
-
-
-def read_study(out: Path) -> dict[str, Any]:
-    """Return the record of a study.
-
-    Raises:
-        InputError: The folder holds none.
-    """
-    try:
-        record = read_sealed(out / FILE)
-        find_study(record["study"])
-        return record
-    except OSError:
-        raise InputError(f"{out} is not the folder of a study; name the folder that 'sema study --out' wrote") from None
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{out / FILE} is damaged; delete the folder or choose another --out") from None
-
-
-def read_arms(out: Path) -> list[Reading]:
-    """Return the arms of a study with what was measured.
-
-    Args:
-        out: The folder of the study.
-
-    Raises:
-        InputError: A file is damaged or missing.
-    """
-    return [_read_arm(out / "arms" / arm["name"], arm) for arm in read_study(out)["arms"]]
-
-
-def _read_arm(folder: Path, arm: Mapping[str, str]) -> Reading:
-    sheets: Mapping[str, Any] = {}
-    measured: list[Mapping[str, Any]] = []
-    path = folder / _MEASURED
-    if path.exists():
-        try:
-            sheets, measured = _unpacked(path.read_text(encoding="utf-8"))
-        except (ValueError, KeyError, TypeError):
-            raise InputError(f"{path} is damaged; delete it and give the command again") from None
-    if not (folder / "run.json").exists():
-        return Reading(arm["name"], arm["title"], {}, None, measured, sheets)
-    run, rows = read_run(folder)
-    return Reading(arm["name"], arm["title"], run, Results.from_rows(run, [*rows, *measured]), measured, sheets)
