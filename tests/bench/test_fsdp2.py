@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +17,8 @@ from torch import nn
 
 from switch_ema.bench.compare import compare, prepare
 from switch_ema.bench.processes import num_nodes
-from switch_ema.bench.sharding import blocks
-from switch_ema.errors import FieldError
+from switch_ema.bench.sharding import blocks, whole_state
+from switch_ema.errors import FieldError, InputError
 from tests.averaging.processes import Teams
 from tests.bench import fsdp2_node, fsdp2_ranks
 from tests.bench.fsdp2_ranks import Silent, parts, rows, settings
@@ -113,6 +114,17 @@ def test_a_damaged_part_is_refused_on_all(teams: Teams, whole: Path, cut: Path) 
     teams(2, fsdp2_ranks.sharded, cut)
     assert rows(cut) == rows(whole)
     assert parts(cut) == []
+
+
+def test_another_number_of_processes_is_refused(tmp_path: Path) -> None:
+    path, two = tmp_path / "checkpoint.pt", {"parts": [["checkpoint-3-0.pt", ""], ["checkpoint-3-1.pt", ""]]}
+    fabric: Any = SimpleNamespace(world_size=3, global_rank=0)
+    message = (
+        f"{path} was written by 2 processes and there are 3 now; start 2, or delete it to start the trajectory anew"
+    )
+    with pytest.raises(InputError) as caught:
+        whole_state(fabric, path, two, nn.Linear(1, 1))
+    assert str(caught.value) == message
 
 
 def test_folders_of_their_own_are_refused(teams: Teams, tmp_path: Path) -> None:
