@@ -143,6 +143,20 @@ def _row(setting: Setting, case: str, name: str, share: tuple[float, float, floa
     return Row("integrations", str(setting), case, name, "%", middle, low, high, None, note)
 
 
+def train_plain(window: Window, method: Method | None) -> None:
+    """Train in a loop of one's own, beside which the frameworks' own cost is seen."""
+    model = window.network().to(window.device)
+    optimizer = sgd(model)
+    averager = method(model) if method else None
+    for images, labels in itertools.islice(window.batches(), window.total):
+        nn.functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if averager is not None:
+            averager.update()
+        window.step_done()
+
+
 def train_lightning(window: Window, method: Method | None) -> None:
     """Train with Lightning's Trainer."""
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -261,6 +275,7 @@ def sgd(model: nn.Module) -> torch.optim.Optimizer:
 
 
 FRAMEWORKS: dict[str, Train] = {
+    "plain loop": train_plain,
     "Lightning": train_lightning,
     "Accelerate": train_accelerate,
     "Ignite": train_ignite,
