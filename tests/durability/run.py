@@ -80,15 +80,17 @@ PARTS: dict[str, Part] = {"damage": damage, "kills": kills, "writes": writes, "o
 def main() -> int:
     """Run the parts that are asked for; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.durability.run", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=list(PARTS), help="default: all")
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; default: all")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the trials; default: 1")
     asked = parser.parse_args()
+    if unknown := set(asked.parts) - PARTS.keys():
+        parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     start, losses, tried = time.monotonic(), list[str](), 0
     sys.stdout.write(f"{_HEAD}\n")
     warm_up()
-    for part in asked.parts:
+    for part in asked.parts or PARTS:
         with tempfile.TemporaryDirectory() as folder:
             for tally in PARTS[part](Path(folder), asked.scale):
                 sys.stdout.write(f"{tally.row()}\n")

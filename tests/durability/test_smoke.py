@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.durability import commands, ddp, mutations, sharing
+from tests.durability import commands, ddp, mutations, run, sharing
 from tests.durability.commands import Undisturbed
 from tests.durability.faults import Fault
 from tests.durability.tally import Tally
@@ -109,3 +109,18 @@ def test_a_loss_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "numbers").write_bytes(bytes(100))
     trusting = mutations.Target("numbers", "numbers", lambda folder: (folder / "numbers").read_bytes())
     assert mutations.damage(tmp_path, trusting, 6, random.Random(0)).losses
+
+
+@pytest.mark.parametrize(("parts", "tried"), [([], 2), (["kills"], 1)])
+def test_the_table_of_all_parts_or_of_those_named(
+    parts: list[str], tried: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def part(name: str) -> run.Part:
+        tally = Tally(name)
+        tally.count("refused", 1)
+        return lambda folder, scale: iter([tally])
+
+    monkeypatch.setattr(run, "PARTS", {name: part(name) for name in ("kills", "writes")})
+    monkeypatch.setattr("sys.argv", ["run", *parts])
+    assert run.main() == 0
+    assert f"\n{tried} trials in 0 minutes, 0 losses" in capsys.readouterr().out
