@@ -58,10 +58,8 @@ def lawa(model: nn.Module) -> Averager:
 
 def shard(model: nn.Module, **options: Any) -> nn.Module:
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
-    for layer in model.children():
-        if isinstance(layer, nn.Linear):
-            fully_shard(layer, mesh=mesh, **options)
-    fully_shard(model, mesh=mesh, **options)
+    for part in [*(layer for layer in model.children() if isinstance(layer, nn.Linear)), model]:
+        fully_shard(part, mesh=mesh, **options).set_force_sum_reduction_for_comms(True)  # gloo of torch 2.8 has no mean
     return model
 
 

@@ -37,7 +37,8 @@ class Sharded(Plain):
 
     def configure_model(self) -> None:
         if not isinstance(self.net[0].weight, torch.distributed.tensor.DTensor):
-            fully_shard(self.net, mesh=cast(Any, self.device_mesh)["data_parallel"])
+            sharded = fully_shard(self.net, mesh=cast(Any, self.device_mesh)["data_parallel"])
+            sharded.set_force_sum_reduction_for_comms(True)  # gloo of torch 2.8 has no mean
 
 
 def train(folder: Path, strategy: Any, module: Module, method: Any, epochs: int, **given: Any) -> tuple[Trainer, Any]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from switch_ema.averaging.tensors import copy_
+from switch_ema.averaging.tensors import copy_, is_sharded
 from switch_ema.errors import InputError
 
 _EPS = 1e-12
@@ -70,7 +71,7 @@ class SAM:
         pairs = [(p, p.grad) for p in held if p.grad is not None]
         weights, gradients = [p for p, _ in pairs], [gradient for _, gradient in pairs]
         steepest = torch._foreach_mul(gradients, torch._foreach_abs(weights)) if self.adaptive else gradients
-        norm = float(get_total_norm(steepest)) if pairs else 0.0
+        norm = float(_whole(get_total_norm(steepest))) if pairs else 0.0
         if not pairs or not math.isfinite(norm):
             self._start = ([], [])
             return
@@ -91,6 +92,11 @@ class SAM:
         weights, start = self._start
         copy_(weights, start)
         self._start = None
+
+
+def _whole(norm: Tensor) -> Tensor:
+    """Return a norm over all processes: that of a sharded model is a DTensor, of which torch 2.8 reads a part only."""
+    return cast(Any, norm).full_tensor() if is_sharded(norm) else norm
 
 
 @contextmanager
