@@ -6,9 +6,13 @@ import sys
 from typing import Annotated
 
 import typer
-from typer.exceptions import TyperException
 
 from switch_ema.errors import FieldError, InputError
+
+try:
+    from typer.exceptions import TyperException
+except ImportError:  # before 0.28; they were click's until 0.25
+    from click.exceptions import ClickException as TyperException  # type: ignore[assignment]
 
 app = typer.Typer(
     help="Weight averaging for PyTorch: does it help on your task? Paired seeds, learning-rate controls, a report.",

@@ -12,7 +12,7 @@ from switch_ema.integrations.method import Method, Tracker, make_averager
 from switch_ema.integrations.whole import whole
 from switch_ema.libraries import require
 
-require("averaging with Accelerate", "accelerate>=1.2", extra="accelerate")
+require("averaging with Accelerate", "accelerate>=1.3", extra="accelerate")
 
 from accelerate import Accelerator, DistributedType  # noqa: E402
 from accelerate.optimizer import AcceleratedOptimizer  # noqa: E402

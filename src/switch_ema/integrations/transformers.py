@@ -19,7 +19,7 @@ from switch_ema.integrations.method import EXAMPLE, Method, check_method, make_a
 from switch_ema.integrations.statefile import read_state, write_state
 from switch_ema.libraries import require
 
-require("the Trainer callback", "transformers>=4.56", "accelerate>=1.2", extra="transformers")
+require("the Trainer callback", "transformers>=4.56", "accelerate>=1.3", extra="transformers")
 
 from accelerate.optimizer import AcceleratedOptimizer  # noqa: E402
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments  # noqa: E402
