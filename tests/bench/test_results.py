@@ -80,11 +80,26 @@ def test_two_processes_cannot_hold_one_folder(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 99}', '{"format": 1}'])
+RUNS = ["", "{", "[]", '{"format": 99}', '{"format": 1}', '{"format": 1, "asked": {}}']
+
+
+@pytest.mark.parametrize("content", [*RUNS, '{"format": 1, "trajectories": []}'])
 def test_a_damaged_run_file_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(InputError, match=r"choose another --out"):
         Store(tmp_path).check(ASKED)
+    with pytest.raises(InputError, match=r"choose another --out"):
+        Store(tmp_path).record()
+
+
+PROGRESS = ['"done": [], "rows_bytes": {}', '"done": [], "rows": [1]', '"done": {}, "rows_bytes": 1', '"rows_bytes": 1']
+
+
+@pytest.mark.parametrize("content", [*PROGRESS, '"done": [], "rows_bytes": -1'])
+def test_damaged_progress_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "progress.json").write_text(f'{{"format": 1, {content}}}')
+    with pytest.raises(InputError, match=r"progress.json is damaged; delete the folder or choose another --out"):
+        Store(tmp_path).settled()
 
 
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:

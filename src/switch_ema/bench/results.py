@@ -138,11 +138,8 @@ class Store:
             raise InputError(f"--out {self.folder} is a file; name a folder")
         if is_free(self.folder):
             return False
-        run = read_own(self.run_path, f"--out {self.folder} holds files but no comparison")
-        there = run.get("asked")
-        if not isinstance(there, dict):
-            raise InputError(f"{self.run_path} is damaged; {ANEW}")
-        refuse_other(self.folder, "comparison", there, asked)
+        run = self._record(f"--out {self.folder} holds files but no comparison")
+        refuse_other(self.folder, "comparison", run["asked"], asked)
         return self.is_finished()
 
     @contextmanager
@@ -178,7 +175,13 @@ class Store:
         Raises:
             InputError: If it is missing or damaged.
         """
-        return read_own(self.run_path, f"{self.folder} is not the folder of a comparison (no run.json)")
+        return self._record(f"{self.folder} is not the folder of a comparison (no run.json)")
+
+    def _record(self, missing: str) -> dict[str, Any]:
+        run = read_own(self.run_path, missing)
+        if not isinstance(run.get("asked"), dict) or not isinstance(run.get("trajectories"), list):
+            raise InputError(f"{self.run_path} is damaged; {ANEW}")
+        return run
 
     def is_finished(self) -> bool:
         """Return whether it holds a comparison that is trained to its end; measurements are not looked at.
@@ -191,14 +194,11 @@ class Store:
 
     def done(self) -> list[str]:
         """Return the names of the finished trajectories."""
-        return list(self._progress()["done"])
+        return self._progress()[0]
 
     def settled(self) -> Extent:
         """Return the settled part of `rows.jsonl`."""
-        progress = self._progress()
-        if "rows_bytes" in progress:  # of format 1
-            return Extent(int(progress["rows_bytes"]), "")
-        return Extent(*progress["rows"])
+        return self._progress()[1]
 
     def written(self) -> Extent | None:
         """Return the part of `rows.jsonl` that a run in progress has written; none where there is no such run.
@@ -253,9 +253,16 @@ class Store:
         self.checkpoint_path.unlink(missing_ok=True)
         self.sums_path.unlink(missing_ok=True)
 
-    def _progress(self) -> dict[str, Any]:
+    def _progress(self) -> tuple[list[str], Extent]:
+        """Return the names of the finished trajectories, and the settled part of `rows.jsonl`."""
         path = self.folder / "progress.json"
-        progress = read_own(path, "") if path.exists() else {"done": [], "rows": NOTHING}
-        if not isinstance(progress.get("done"), list) or not {"rows", "rows_bytes"} & set(progress):
-            raise InputError(f"{path} is damaged; {ANEW}")
-        return progress
+        if not path.exists():
+            return [], NOTHING
+        match read_own(path, ""):
+            case {"done": [*done], "rows": [int(size), str(checksum)]} if size >= 0:
+                extent = Extent(size, checksum)
+            case {"done": [*done], "rows_bytes": int(size)} if size >= 0:  # of format 1
+                extent = Extent(size, "")
+            case _:
+                raise InputError(f"{path} is damaged; {ANEW}")
+        return list(map(str, done)), extent
