@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from switch_ema.data.table import Encoded, Table
@@ -115,10 +117,8 @@ def _columns(file: str) -> tuple[str, str, tuple[str, ...]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    with reading(file):
         schema = pq.read_schema(file)
-    except (pa.ArrowException, OSError) as error:
-        raise damaged(file, error) from error
     image, label = (_column(file, schema.names, names) for names in (_IMAGE, _LABEL))
     images, labels = schema.field(image).type, schema.field(label).type
     if not pa.types.is_struct(images) or not _is_bytes(images):
@@ -139,13 +139,10 @@ def _column(file: str, there: list[str], names: tuple[str, ...]) -> str:
 
 def _labels(file: str, column: str) -> NDArray[np.int64]:
     import numpy as np
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    with reading(file):
         values = pq.read_table(file, columns=[column])[column]
-    except (pa.ArrowException, OSError) as error:
-        raise damaged(file, error) from error
     if values.null_count:
         raise InputError(f"{file}: {values.null_count} labels are missing; fill them or remove the rows")
     labels: NDArray[np.int64] = values.to_numpy().astype(np.int64)
@@ -171,7 +168,13 @@ def _class_names(schema: Any, column: str) -> tuple[str, ...]:
         return ()
 
 
-def damaged(file: str, error: Exception) -> InputError:
-    """Make the error for a file that pyarrow cannot read."""
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return InputError(f"{file}: damaged ({reason}); copy or download it again")
+@contextmanager
+def reading(file: str) -> Iterator[None]:
+    """Raise one line that names the file if pyarrow cannot read it in the block; names in it may be no UTF-8."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{file}: damaged ({reason}); copy or download it again") from error

@@ -7,11 +7,10 @@ import io
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from switch_ema.data.parquet import damaged
+from switch_ema.data.parquet import reading
 from switch_ema.data.table import Entry
 
 _KEPT_BYTES = 256 * 2**20
@@ -55,10 +54,8 @@ class RowGroups:
         """
         groups, starts, start = [], [], 0
         for file, column in columns:
-            try:
+            with reading(file):
                 metadata = pq.read_metadata(file)
-            except (pa.ArrowException, OSError) as error:
-                raise damaged(file, error) from error
             first = 0
             for number in range(metadata.num_row_groups):
                 groups.append(_Group(file, column, number, first))
@@ -89,9 +86,6 @@ class RowGroups:
 
 
 def _read(group: _Group) -> Any:
-    try:
-        with pq.ParquetFile(group.file) as file:
-            images = file.read_row_group(group.number, columns=[group.column], use_threads=False)[group.column]
-    except (pa.ArrowException, OSError) as error:
-        raise damaged(group.file, error) from error
+    with reading(group.file), pq.ParquetFile(group.file) as file:
+        images = file.read_row_group(group.number, columns=[group.column], use_threads=False)[group.column]
     return pc.struct_field(images, "bytes")

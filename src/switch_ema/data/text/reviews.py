@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
-from switch_ema.data.parquet import damaged
+from switch_ema.data.parquet import reading
 from switch_ema.errors import InputError
 
 if TYPE_CHECKING:
@@ -129,22 +129,18 @@ def _undecodable(file: str) -> InputError:
 
 
 def _parquet_examples(file: str) -> Examples:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        with pq.ParquetFile(file) as opened:
-            _check_columns(file, opened.schema_arrow)
-            row = 0
-            for batch in opened.iter_batches(columns=_NAMES):
-                for label, text in zip(*(batch.column(name).to_pylist() for name in _NAMES), strict=True):
-                    row += 1
-                    place = f"{file} row {row}"
-                    if label is None:
-                        raise InputError(f"{place}: the label is missing; fill it in or remove the row")
-                    yield place, label, text or ""
-    except (pa.ArrowException, OSError) as error:
-        raise damaged(file, error) from error
+    with reading(file), pq.ParquetFile(file) as opened:
+        _check_columns(file, opened.schema_arrow)
+        row = 0
+        for batch in opened.iter_batches(columns=_NAMES):
+            for label, text in zip(*(batch.column(name).to_pylist() for name in _NAMES), strict=True):
+                row += 1
+                place = f"{file} row {row}"
+                if label is None:
+                    raise InputError(f"{place}: the label is missing; fill it in or remove the row")
+                yield place, label, text or ""
 
 
 def _check_columns(file: str, schema: Any) -> None:
