@@ -6,6 +6,8 @@ import io
 import os
 import pickle
 import random
+import subprocess
+import sys
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -160,3 +162,22 @@ def test_a_size_that_is_no_content_allocates_nothing() -> None:
     bomb = b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n)R(K\x01K\x01\x85" + kind + b"\x89" + size + b"tb."
     with pytest.raises(InputError, match="not an array of numbers"):
         loads(bomb, "here")
+
+
+BOMBS = {
+    "object 1476555105": b"X\x01\x00\x00\x00ar\xa1\x67\x02\x58",
+    "object 1476555105, in digits": b"Va\np1476555105\n",
+    "2 GB of bytes": b"\x96\x00\x00\x00\x80" + bytes(4),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+def test_a_number_that_counts_nothing_allocates_nothing(bomb: bytes, tmp_path: Path) -> None:
+    (tmp_path / "bomb").write_bytes(b"\x80\x05" + bomb + b".")
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))\n"
+        "from switch_ema.data.pickles import loads; loads(open('bomb', 'rb').read(), 'here')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert "InputError: here: damaged (" in done.stderr
+    assert "Memory" not in done.stderr

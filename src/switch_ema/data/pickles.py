@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import IO, Any
 
 from switch_ema.errors import InputError
 
+_NUMBERING = ("PUT", "BINPUT", "LONG_BINPUT")
 _NUMBERS = re.compile(r"[biuf][1248]|[?]")
 
 
@@ -37,9 +39,10 @@ def loads(content: bytes, where: str) -> Any:
     return loads_from(io.BytesIO(content), where)
 
 
-def loads_from(stream: io.BufferedIOBase, where: str) -> Any:
+def loads_from(stream: IO[bytes], where: str) -> Any:
     """Read one pickle from a stream; see `loads`."""
     try:
+        _check_commands(stream)
         return _arrays(_NumbersOnly(stream, where).load())
     except InputError:
         raise
@@ -48,8 +51,21 @@ def loads_from(stream: io.BufferedIOBase, where: str) -> Any:
         raise InputError(f"{where}: damaged ({reason}); copy or download it again") from error
 
 
+def _check_commands(stream: IO[bytes]) -> None:
+    """Refuse numbers for which the unpickler would make room before it looks what is there.
+
+    Raises:
+        ValueError: The stream ends within the pickle, or an object is numbered beyond those before it.
+    """
+    start = stream.tell()
+    for number, (command, argument, _) in enumerate(pickletools.genops(stream)):
+        if command.name in _NUMBERING and int(argument or 0) > number + 1:
+            raise ValueError(f"object {argument} among {number}")
+    stream.seek(start)
+
+
 class _NumbersOnly(pickle.Unpickler):
-    def __init__(self, stream: io.BufferedIOBase, where: str) -> None:
+    def __init__(self, stream: IO[bytes], where: str) -> None:
         super().__init__(stream, encoding="latin1")
         self._where = where
 
