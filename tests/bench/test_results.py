@@ -80,7 +80,7 @@ def test_two_processes_cannot_hold_one_folder(tmp_path: Path) -> None:
         pass
 
 
-RUNS = ["", "{", "[]", '{"format": 99}', '{"format": 1}', '{"format": 1, "asked": {}}']
+RUNS = ["", "{", "[]", '{"format": 99}', '{"format": 1}', json.dumps({"format": 1, "asked": ASKED})]
 
 
 @pytest.mark.parametrize("content", [*RUNS, '{"format": 1, "trajectories": []}'])
@@ -88,8 +88,6 @@ def test_a_damaged_run_file_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(InputError, match=r"choose another --out"):
         Store(tmp_path).check(ASKED)
-    with pytest.raises(InputError, match=r"choose another --out"):
-        Store(tmp_path).record()
 
 
 PROGRESS = ['"done": [], "rows_bytes": {}', '"done": [], "rows": [1]', '"done": {}, "rows_bytes": 1', '"rows_bytes": 1']

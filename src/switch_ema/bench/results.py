@@ -138,8 +138,11 @@ class Store:
             raise InputError(f"--out {self.folder} is a file; name a folder")
         if is_free(self.folder):
             return False
-        run = self._record(f"--out {self.folder} holds files but no comparison")
-        refuse_other(self.folder, "comparison", run["asked"], asked)
+        run = read_own(self.run_path, f"--out {self.folder} holds files but no comparison")
+        there = run.get("asked")
+        if not isinstance(there, dict):
+            raise InputError(f"{self.run_path} is damaged; {ANEW}")
+        refuse_other(self.folder, "comparison", there, asked)
         return self.is_finished()
 
     @contextmanager
@@ -175,13 +178,7 @@ class Store:
         Raises:
             InputError: If it is missing or damaged.
         """
-        return self._record(f"{self.folder} is not the folder of a comparison (no run.json)")
-
-    def _record(self, missing: str) -> dict[str, Any]:
-        run = read_own(self.run_path, missing)
-        if not isinstance(run.get("asked"), dict) or not isinstance(run.get("trajectories"), list):
-            raise InputError(f"{self.run_path} is damaged; {ANEW}")
-        return run
+        return read_own(self.run_path, f"{self.folder} is not the folder of a comparison (no run.json)")
 
     def is_finished(self) -> bool:
         """Return whether it holds a comparison that is trained to its end; measurements are not looked at.
@@ -189,7 +186,9 @@ class Store:
         Raises:
             InputError: If it holds none, or what says so is damaged.
         """
-        planned = self.record()["trajectories"]
+        planned = self.record().get("trajectories")
+        if not isinstance(planned, list):
+            raise InputError(f"{self.run_path} is damaged; {ANEW}")
         return bool(planned) and len(self.done()) == len(planned)
 
     def done(self) -> list[str]:
