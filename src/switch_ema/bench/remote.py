@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -83,8 +84,11 @@ def train_there(
 
 
 def _answer(reference: Any) -> Any:
-    """Return what a call of the mailbox returned; `ray.get` would lend our CPU to one more training run meanwhile."""
-    return reference.future().result()
+    """Return what a call of the mailbox returned; Ray lends the CPU of a run whose own thread waits to one run more."""
+    import ray
+
+    with ThreadPoolExecutor(1) as beside:
+        return beside.submit(ray.get, reference).result()
 
 
 @contextmanager
