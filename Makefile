@@ -16,10 +16,9 @@ demo: $(READY)  ## Compare averaging methods on digits with 40 % wrong labels, a
 	@OMP_NUM_THREADS=1 $(BIN)/sema compare classification --data digits --label-noise 0.4 --epochs 15 --seeds 3 --control --out runs/demo \
 	  --methods 'baseline,ema:decay=0.9,ema:decay=0.98,sema:decay=0.98,sema:decay=0.999,swa,lookahead'
 
-# One thread for each worker, and a worker more than cores, as some tests mostly wait; files in their order, so that the
-# last ones are the many short ones of the docstrings.
+# One thread for each worker; files in their order, so that the last ones are the many short ones of the docstrings.
 test: $(READY)  ## Run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)  ## Check style, format and types
 	$(BIN)/ruff check .
