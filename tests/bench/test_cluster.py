@@ -27,6 +27,7 @@ from switch_ema.errors import FieldError, InputError
 from tests.bench.sample import Watched
 from tests.conftest import Sema
 
+pytestmark = pytest.mark.timeout(600)  # every worker that is started loads all anew
 EPOCHS = 4
 METHODS = "baseline,ema:decay=0.8,posthoc:gammas=3/9,sigma_rel=0.15,sema:decay=0.8"
 
