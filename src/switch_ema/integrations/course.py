@@ -1,4 +1,4 @@
-"""When an average that is not torch's is updated and switched: the averager's clock and counts, without its tensors."""
+"""When an average that is not torch's is updated and switched: the averager's timetable, without its tensors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any, final
 from switch_ema.averaging.decay import DecayRule, parse_decay
 from switch_ema.averaging.fold import Decayed
 from switch_ema.averaging.state import Counters
-from switch_ema.averaging.trigger import Clock, Every, check_triggers
+from switch_ema.averaging.timetable import Timetable
+from switch_ema.averaging.trigger import Clock, Every
 
 
 @final
@@ -42,25 +43,27 @@ class Course:
     ) -> None:
         if update.unit != "step":
             raise ValueError(f"the decay is per step, so write update_every in steps, not '{update}'")
-        check_triggers(update, switch, steps_per_epoch)
-        self._rule = Decayed(parse_decay(decay, steps_per_epoch), per_unit=True)
-        self._switch, self._update = switch, update
-        self._clock = Clock(steps_per_epoch=steps_per_epoch)
-        self.count = Counters(taken=update.start)
+        rule = Decayed(parse_decay(decay, steps_per_epoch), per_unit=True)
+        self._times = Timetable(rule, update, switch, steps_per_epoch)
         self._restart, self._fold, self._copy = restart, fold, copy
+
+    @property
+    def count(self) -> Counters:
+        """What was done so far."""
+        return self._times.count
 
     def steps(self, n: int) -> None:
         """Let steps pass of which only the last one's weights are seen."""
-        clock = self._clock
+        clock = self._times.clock
         self._tick(replace(clock, steps=clock.steps + n, step_in_epoch=clock.step_in_epoch + n))
 
     def epoch(self) -> None:
         """Let an epoch end."""
-        self._tick(self._clock.next_epoch())
+        self._tick(self._times.clock.next_epoch())
 
     def to_dict(self) -> dict[str, int | float]:
         """Return all counters."""
-        return replace(self.count, clock=self._clock).to_dict()
+        return self._times.counters(n_skipped=0).to_dict()
 
     def restore(self, counters: Any) -> None:
         """Go on from counters.
@@ -68,23 +71,23 @@ class Course:
         Raises:
             ValueError: If they are not those of an average.
         """
-        self.count = Counters.from_dict(counters)
-        self._clock = replace(self.count.clock, steps_per_epoch=self._clock.steps_per_epoch)
+        self._times.restore(Counters.from_dict(counters))
 
     def _tick(self, after: Clock) -> None:
-        before, self._clock = self._clock, after
-        if self._update.starts(before, after):
+        times = self._times
+        before, times.clock = times.clock, after
+        if times.update.starts(before, after):
             self._restart()
-        if self._update.fires(before, after):
+        if times.update.fires(before, after):
             self._take()
-        if self._switch is not None and self._switch.fires(before, after):
-            if self.count.taken < after.steps <= (self._update.end or after.steps):
+        if times.is_switch_due(before):
+            if times.is_pending:
                 self._take()
-            if self.count.n_averaged:
-                self._copy()
-                self.count.n_switches += 1
+            self._copy()
+            times.count_switch()
 
     def _take(self) -> None:
-        count, now = self.count, self._clock.steps
-        self._fold(self._rule.share(count.n_averaged, count.taken - self._update.start, now - count.taken))
-        count.n_averaged, count.taken = count.n_averaged + 1, now
+        share = self._times.share()
+        if share is not None:  # it is a number for every decay
+            self._fold(share)
+        self._times.count_update()
