@@ -23,7 +23,10 @@ from switch_ema.integrations.transformers import STATE_FILE, WeightAveragingCall
 from tests.averaging.reference import ExponentialTwin, exact
 
 EVERY_EPOCH = partial(SwitchEMA, decay=0.8, switch_every="1 epoch")
-pytestmark = pytest.mark.filterwarnings("ignore:.*pin_memory.*:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*pin_memory.*:UserWarning"),
+    pytest.mark.filterwarnings("ignore:mtime may not be reliable:UserWarning"),  # of versions before 5
+]
 
 
 class Net(nn.Module):
@@ -173,7 +176,7 @@ def test_evaluation_is_on_the_average_and_training_goes_on(tmp_path: Path) -> No
     train(trainer)
     trainer.remove_callback(Watch)
     train(plain)
-    assert len(found) == 5
+    assert len(found) == sum("eval_loss" in entry for entry in plain.state.log_history) >= 4  # newer versions add one
     torch.testing.assert_close(*map(torch.tensor, zip(*found, strict=True)))
     assert_same(trainer.model.state_dict(), plain.model.state_dict())  # a passive average does not touch training
 

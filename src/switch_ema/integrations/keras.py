@@ -180,7 +180,9 @@ class WeightAveraging(keras.callbacks.Callback):  # type: ignore[misc]
         _check_fit(self._averages, self._variables())
         optimizer = self.model.optimizer
         accumulates = getattr(getattr(optimizer, "inner_optimizer", optimizer), "gradient_accumulation_steps", None)
-        self._counts_batches = not accumulates and not hasattr(optimizer, "inner_optimizer")
+        is_scaled = hasattr(optimizer, "inner_optimizer")  # by a loss scale, which may skip steps
+        # of several steps at once Keras before 3.11 names the first one's batch, not the last one's
+        self._counts_batches = not accumulates and not is_scaled and self.model.steps_per_execution == 1
         self._seen = 0 if self._counts_batches else int(optimizer.iterations)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
