@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from switch_ema.bench import cluster, train
-from switch_ema.bench.cluster import check_cluster, compare_on
+from switch_ema.bench import cluster, connection, train
+from switch_ema.bench.cluster import compare_on
 from switch_ema.bench.compare import compare
+from switch_ema.bench.connection import check_cluster
 from switch_ema.bench.mailbox import Mailbox
 from switch_ema.bench.plan import Trajectory
 from switch_ema.bench.remote import _answer, contents, replace_contents, train_there
@@ -259,9 +260,9 @@ def test_a_cluster_that_cannot_be_reached_is_one_line(
 
 
 def test_somebody_else_who_listens_is_no_cluster(silent_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "_PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(connection, "_PATIENCE_SECONDS", 0.5)
     with pytest.raises(FieldError, match="no Ray client server answers there"):
-        cluster._knock(f"ray://127.0.0.1:{silent_port}")
+        connection._knock(f"ray://127.0.0.1:{silent_port}")
 
 
 @pytest.mark.parametrize("address", ["rya", "ray://", "ray://host", "http://host:80", "ray://host:port", "host:99999"])

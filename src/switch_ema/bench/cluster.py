@@ -7,9 +7,7 @@ So no folder need be shared, and a comparison goes on with or without a cluster,
 
 from __future__ import annotations
 
-import logging
 import os
-import socket
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,51 +15,25 @@ from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from switch_ema.bench.compare import Outcome, Progress, planned
+from switch_ema.bench.connection import connected
 from switch_ema.bench.machine import threads
 from switch_ema.bench.mailbox import Mailbox
 from switch_ema.bench.parts import finished_parts, join, part_of, split
-from switch_ema.bench.plan import Trajectory
+from switch_ema.bench.plan import Trajectory, plan
 from switch_ema.bench.remote import contents, look_there, replace_contents, train_there
 from switch_ema.bench.results import Store
 from switch_ema.bench.settings import Settings
 from switch_ema.errors import FieldError, InputError
-from switch_ema.libraries import require
 
 if TYPE_CHECKING:
     from ray import ObjectRef
 
-LOCAL = "ray"
-_CLIENT = "ray://"
 _LOSSES = 3  # how often a training run may be lost with its worker
 _POLL_SECONDS = 0.2
-_PATIENCE_SECONDS = 5.0  # for an address that does not answer
-
-
-def check_cluster(address: str, settings: Settings) -> None:
-    """Refuse what can be refused of a cluster without connecting to it.
-
-    Args:
-        address: `ray`, or `ray://HOST:PORT`.
-        settings: What is asked of the comparison.
-
-    Raises:
-        FieldError: The address is none, or a training run is to use several devices or processes.
-        MissingLibraryError: Ray is not installed.
-    """
-    if address != LOCAL:
-        _host_and_port(address)
-    if settings.devices > 1 or settings.strategy != "auto":
-        raise FieldError(
-            "cluster",
-            f"{address}: a training run on a cluster has one device; leave --devices and --strategy out, or leave "
-            "--cluster out and start the comparison with torchrun",
-        )
-    require("--cluster", "ray>=2.40", extra="ray")
-    if address.startswith(_CLIENT):
-        require(f"--cluster {_CLIENT}", "grpc", extra="ray")
+_PATIENCE_SECONDS = 5.0  # for runs that are told to stop
+_KINDS = {"CPU": "num_cpus", "GPU": "num_gpus"}  # of resources: a cluster's name for one, and a task's
 
 
 def compare_on(address: str, settings: Settings, out: Path, command: str, progress: Progress) -> Outcome:
@@ -91,70 +63,6 @@ def compare_on(address: str, settings: Settings, out: Path, command: str, progre
         # Ray writes what befalls workers to standard output, which belongs to the results
         with redirect_stdout(sys.stderr), connected(address), threads(settings):
             return _Head(settings, out, command, progress).run()
-
-
-@contextmanager
-def connected(address: str) -> Iterator[None]:
-    """Be connected to a cluster for the length of a block: to the one we are connected to already, if there is one.
-
-    Args:
-        address: `ray`, or `ray://HOST:PORT`.
-
-    Raises:
-        InputError: It cannot be reached.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    there = os.environ.get("RAY_ADDRESS", "local") if address == LOCAL else address
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if there == "local":
-        options["include_dashboard"] = False
-    elif there != "auto":
-        _knock(there)
-    try:
-        ray.init(address=there, **options)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise _unreachable(there, str(error).strip().partition("\n")[0]) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _host_and_port(address: str) -> tuple[str, int]:
-    """Return the two parts of an address."""
-    parts = urlsplit(address if "://" in address else f"//{address}")
-    try:
-        if parts.scheme in ("", "ray") and parts.hostname and parts.port:
-            return parts.hostname, parts.port
-    except ValueError:
-        pass
-    raise FieldError("cluster", f"{address}: no address of a cluster; write ray, or ray://HOST:PORT (often 10001)")
-
-
-def _knock(address: str) -> None:
-    """Find out in seconds that nobody answers; Ray itself would try for minutes."""
-    place = _host_and_port(address)
-    try:
-        socket.create_connection(place, timeout=_PATIENCE_SECONDS).close()
-        if address.startswith(_CLIENT):
-            grpc: Any = import_module("grpc")
-            with grpc.insecure_channel(f"{place[0]}:{place[1]}") as channel:
-                grpc.channel_ready_future(channel).result(timeout=_PATIENCE_SECONDS)
-    except OSError as error:
-        raise _unreachable(address, error.strerror or str(error)) from error
-    except Exception as error:  # grpc's own
-        raise _unreachable(address, "no Ray client server answers there") from error
-
-
-def _unreachable(address: str, why: str) -> FieldError:
-    where = "" if address == "local" else f" {address}"
-    return FieldError("cluster", f"cannot reach the Ray cluster{where} ({why}); start it, or write another address")
 
 
 @contextmanager
@@ -199,7 +107,9 @@ class _Head:
         from switch_ema.bench.report import write_report
 
         with self._store.locked(), _causes():
-            about = ray.get(self._task(look_there).remote(self._settings, self._threads, os.getcwd()))
+            # so many that all workers load what they need at once; the first one's answer will do
+            looks = [self._look() for _ in range(self._num_side_by_side())]
+            about = ray.get(looks[0])
             trajectories, record = planned(self._settings, about, self._command)
             if not self._store.run_path.exists():
                 self._store.begin(record)
@@ -215,7 +125,20 @@ class _Head:
 
         return ray.remote(function).options(**self._needs)
 
-    def _train(self, left: Sequence[Trajectory], plan: Sequence[Trajectory], steps_per_epoch: int) -> None:
+    def _look(self) -> ObjectRef[Any]:
+        reference: ObjectRef[Any] = self._task(look_there).remote(self._settings, self._threads, os.getcwd())
+        return reference
+
+    def _num_side_by_side(self) -> int:
+        """Return how many training runs can be under way at a time, at least one."""
+        import ray
+
+        there = ray.cluster_resources()
+        fit = min(there.get(kind, 0) // self._needs[need] for kind, need in _KINDS.items() if self._needs[need])
+        asked = plan(self._settings.parsed_methods(), self._settings.lr, range(self._settings.seeds))
+        return max(1, min(int(fit), len(asked)))
+
+    def _train(self, left: Sequence[Trajectory], order: Sequence[Trajectory], steps_per_epoch: int) -> None:
         import ray
 
         task = self._task(train_there)
@@ -238,7 +161,7 @@ class _Head:
                     files = ray.get(reference)
                     replace_contents(part_of(self._store, name).folder, files, files)
                     ray.get(self._mailbox.forget.remote(name))
-                    self._join_in_order(plan)
+                    self._join_in_order(order)
         finally:
             for reference in running:
                 ray.cancel(reference)
@@ -255,10 +178,10 @@ class _Head:
         for name, epoch, rows in epochs:
             self._progress.epoch(by_name[name], epoch, rows)
 
-    def _join_in_order(self, plan: Sequence[Trajectory]) -> None:
+    def _join_in_order(self, order: Sequence[Trajectory]) -> None:
         """Take finished parts into the run folder, up to the first trajectory that is still trained."""
         done, finished = self._store.done(), finished_parts(self._store)
-        for trajectory in plan:
+        for trajectory in order:
             if trajectory.name in finished:
                 join(self._store, trajectory.name)
             elif trajectory.name not in done:

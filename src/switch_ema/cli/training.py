@@ -61,8 +61,8 @@ def compare(
 
     **Options of the task**, such as `--label-noise 0.4`, are given like all others; `sema list tasks` names them.
     """
-    from switch_ema.bench.cluster import check_cluster
     from switch_ema.bench.compare import prepare
+    from switch_ema.bench.connection import check_cluster
     from switch_ema.bench.request import request
 
     if task.startswith("-"):
