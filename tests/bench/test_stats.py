@@ -24,7 +24,7 @@ from switch_ema.bench.stats import (
     reach_baseline,
     spread,
 )
-from switch_ema.bench.wording import show_interval, show_reach
+from switch_ema.bench.wording import show_difference, show_gap, show_interval, show_reach
 from tests.bench.sample import Curves, build, same
 
 
@@ -70,7 +70,12 @@ def test_pairs_are_seeds_where_both_are_finite() -> None:
     found = paired_difference({0: 0.9, 1: None, 2: 0.7, 3: 0.5}, {0: 0.8, 1: 0.8, 2: None, 4: 0.1})
     assert (found.n, found.low, found.high) == (1, None, None)
     assert found.mean == pytest.approx(0.1)
-    assert paired_difference({0: None}, {0: 0.5}) == Difference(0, None, None, None)
+    assert found.diverged == 2
+    none = paired_difference({0: None}, {0: 0.5})
+    assert none == Difference(0, None, None, None, 1)
+    assert show_difference(none, 2) == "no common seed, 1 seed diverged"
+    assert show_difference(Difference(3, 0.5, 0.25, 0.75, 2), 2).endswith("+0.25 to +0.75, 2 seeds diverged")
+    assert show_gap(Difference(3, 0.5, 0.25, 0.75, 2), 2) == "+0.50 (+0.25 to +0.75, 2 seeds diverged)"
 
 
 def test_the_same_difference_in_every_seed_is_a_tie_of_counts_and_no_certainty() -> None:

@@ -187,7 +187,9 @@ def test_every_way_of_training_learns(tmp_path: Path, changes: dict[str, Any]) -
 def test_a_diverging_run_is_reported_and_does_not_end_the_comparison(tmp_path: Path, clip_norm: float | None) -> None:
     methods = "baseline,sema:decay=0.5"
     rows = run(tmp_path / "run", methods=methods, lr=(1e30,), epochs=2, model="mlp", clip_norm=clip_norm)
-    assert {row["value"] for row in rows if row["epoch"] == 2 and row["metric"] == "loss"} == {None}
+    measured = [row for row in rows if row["epoch"] == 2 and row["metric"] != "n_switches"]
+    assert {row["metric"] for row in measured} >= {"loss", "accuracy"}
+    assert {row["value"] for row in measured} == {None}  # to name one class for all is right by chance, not by training
     assert (tmp_path / "run" / "report.html").exists()
 
 

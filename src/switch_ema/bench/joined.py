@@ -58,7 +58,8 @@ class Comparison:
             return None
         scale = (100 if self.summary.higher_is_better else -100) / abs(plain.test.mean)
         mean, ends = gain.mean * scale, sorted(scale * end for end in (gain.low, gain.high) if end is not None)
-        return Difference(gain.n, mean, *ends) if ends else Difference(gain.n, mean, None, None)
+        low, high = ends or (None, None)
+        return Difference(gain.n, mean, low, high, gain.diverged)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from switch_ema.bench.train import Run
 
 _BATCHNORM_BATCHES = 64
+_LOSS = "loss"  # the metric that tells whether training has diverged
 
 
 def measure(run: Run, train_loss: float) -> list[Row]:
@@ -63,9 +66,10 @@ def measure(run: Run, train_loss: float) -> list[Row]:
 
 def _measured(run: Run, label: str, reestimate: bool) -> list[Row]:
     rows = _evaluated(run, label, "")
+    diverged = any(row.metric == _LOSS and not _is_finite(row.value) for row in rows)
     if run.task.training_metrics:
         with run.fabric.autocast():
-            learned = run.task.evaluate_training(run.module, run.fabric.device)
+            learned = _unless(diverged, run.task.evaluate_training(run.module, run.fabric.device))
         rows += [_row(run, label, "train", metric, learned[metric.name]) for metric in run.task.training_metrics]
     run.keeper.keep(run, label, rows)
     if run.epoch == run.settings.epochs and run.task.final_metrics:
@@ -73,7 +77,8 @@ def _measured(run: Run, label: str, reestimate: bool) -> list[Row]:
             final = run.task.evaluate_final(run.module, run.fabric.device)
         rows += [
             _row(run, label, split, metric, values[metric.name])
-            for split, values in final.items()
+            for split, found in final.items()
+            for values in [_unless(diverged, found)]
             for metric in run.task.final_metrics
             if metric.name in values
         ]
@@ -91,12 +96,22 @@ def _evaluated(run: Run, label: str, suffix: str) -> list[Row]:
     rows = []
     for split in SPLITS:
         with run.fabric.autocast():
-            values = run.task.evaluate(run.module, split, run.fabric.device)
+            found = run.task.evaluate(run.module, split, run.fabric.device)
+        values = _unless(not _is_finite(found.get(_LOSS, 0.0)), found)
         rows += [
             _row(run, label, split, Metric(metric.name + suffix, metric.higher_is_better), values[metric.name])
             for metric in run.task.metrics
         ]
     return rows
+
+
+def _is_finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _unless(diverged: bool, values: Mapping[str, float]) -> Mapping[str, float]:
+    """Return values, or none of them that is finite: an accuracy of weights that are no numbers is one by chance."""
+    return dict.fromkeys(values, math.nan) if diverged else values
 
 
 def _row(run: Run, label: str, split: str, metric: Metric, value: float) -> Row:

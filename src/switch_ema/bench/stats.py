@@ -52,12 +52,16 @@ class Spread:
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean paired difference over `n` common seeds and its 95 % interval (None, None where there is none)."""
+    """Mean paired difference over `n` common seeds and its 95 % interval (None, None where there is none).
+
+    In `diverged` more at least one of the two had no finite value.
+    """
 
     n: int
     mean: float | None
     low: float | None
     high: float | None
+    diverged: int = 0
 
     def judge(self, higher_is_better: bool) -> Judgement:
         """Say whether the interval excludes zero: ``better``, ``worse``, else ``unclear``; ``unknown`` without one."""
@@ -189,16 +193,12 @@ def paired_difference(values: Mapping[int, float | None], reference: Mapping[int
         values: Value by seed.
         reference: The value it is compared to, by seed.
     """
-    gaps = [
-        value - other
-        for seed, value in values.items()
-        if value is not None and (other := reference.get(seed)) is not None
-    ]
-    found = spread(gaps)
+    pairs = [(value, reference[seed]) for seed, value in values.items() if seed in reference]
+    found = spread(None if value is None or other is None else value - other for value, other in pairs)
     if found.mean is None or found.std is None or found.std < TIE * abs(found.mean):
-        return Difference(found.n, found.mean, None, None)
+        return Difference(found.n, found.mean, None, None, found.diverged)
     half = float(stdtrit(found.n - 1, 0.975)) * found.std / math.sqrt(found.n)
-    return Difference(found.n, found.mean, found.mean - half, found.mean + half)
+    return Difference(found.n, found.mean, found.mean - half, found.mean + half, found.diverged)
 
 
 def epochs_to_reach(series: Series, target: float, higher_is_better: bool) -> int | None:

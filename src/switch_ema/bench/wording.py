@@ -55,8 +55,8 @@ def show_interval(difference: Difference, decimals: int) -> str:
 
 
 def show_difference(difference: Difference, decimals: int) -> str:
-    """Write a difference with its sign and its 95 % interval, or why there is none."""
-    interval = show_interval(difference, decimals)
+    """Write a difference with its sign and its 95 % interval, or why there is none, and how many seeds diverged."""
+    interval = _interval_of_seeds(difference, decimals)
     if difference.mean is None:
         return interval
     kind = "95 % interval " if difference.low is not None else ""
@@ -65,8 +65,13 @@ def show_difference(difference: Difference, decimals: int) -> str:
 
 def show_gap(difference: Difference, decimals: int) -> str:
     """Write a difference and, in brackets, its 95 % interval or why there is none: short, for tables that say so."""
-    interval = show_interval(difference, decimals)
+    interval = _interval_of_seeds(difference, decimals)
     return interval if difference.mean is None else f"{signed(difference.mean, decimals)} ({interval})"
+
+
+def _interval_of_seeds(difference: Difference, decimals: int) -> str:
+    interval = show_interval(difference, decimals)
+    return f"{interval}, {count(difference.diverged, 'seed')} diverged" if difference.diverged else interval
 
 
 def show_reach(reach: Reach) -> str:
