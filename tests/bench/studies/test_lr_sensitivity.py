@@ -69,6 +69,7 @@ def test_a_lower_rate_in_disguise_is_found_out() -> None:
     assert "its good range of rates is no wider or narrower beyond noise" in whole
     assert "is better beyond noise" in same_rate
     assert "sema cannot be told from plain training at 50 % of the rate (0.0000" in control
+    assert control.endswith("of these 8 rates, each for itself, it is at none better or worse beyond noise.")
 
 
 def test_a_range_that_is_truly_wider() -> None:
@@ -81,6 +82,8 @@ def test_a_range_that_is_truly_wider() -> None:
     assert "its good range of rates is wider" in whole
     assert "over the whole grid it is better than plain training" in whole
     assert "sema is better than plain training at 50 % of the rate" in control
+    assert "of these 8 rates, each for itself, it is better beyond noise at " in control
+    assert "and worse beyond noise at 0.32" in control  # where the sharper hill is read near its top
 
 
 def test_rates_that_are_too_high_are_told_by_their_factor() -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from switch_ema.bench.settings import Settings
 from switch_ema.bench.stats import Results
-from switch_ema.bench.studies.post_hoc import STUDY, WIDTHS
+from switch_ema.bench.studies.post_hoc import STUDY, WIDTHS, WINDOWS
 from switch_ema.bench.studies.study import Reading
+from switch_ema.bench.wording import NONE
 
 EPOCHS = 10
 SEEDS = (0.50, 0.52, 0.54)
@@ -31,7 +32,7 @@ def reading(
     """
     rows: list[dict[str, Any]] = []
     sheet: list[list[Any]] = []
-    labels = {width: f"ema:decay=window {width * EPOCHS:g} epochs" for width in WIDTHS}
+    labels = {width: f"ema:decay=window {width * EPOCHS:g} epochs" for width in WINDOWS}
     for lr, seed in product(rates or {0.1: 0.0}, range(seeds)):
         plain = SEEDS[seed] - (rates or {0.1: 0.0})[lr]
         for place, split in enumerate(("val", "test")):
@@ -41,6 +42,7 @@ def reading(
             for width, label in labels.items():
                 gain = before.get(width, (0.0, 0.0))[place]
                 rows.append({**row, "method": label, "value": plain + gain + NOISE[seed]})
+            for width in WIDTHS:
                 gain = after.get(width, (0.0, 0.0))[place]
                 sheet.append([lr, seed, width, split, plain + gain - NOISE[seed]])
     sheet.append([0.7, 0, WIDTHS[0], "val", 9.0])  # another rate, that is not plain training's best
@@ -59,14 +61,15 @@ def test_the_width_is_chosen_on_validation_and_read_on_test() -> None:
         "Plain training's best rate, 0.1: the width chosen after training (0.1 of it) is better than plain training "
         "(+0.1000, "
     )
-    assert "; it is better than the best of 7 EMAs fixed before (width 0.05) (+0.0800, " in said
+    assert "; it is better than the best of 10 EMAs fixed before (window 0.05) (+0.0800, " in said
     assert said.endswith(
-        "Of the EMAs fixed before, each for itself, the choice after training is better than those of width 0.03, "
-        "0.05, 0.075, 0.1, 0.15, 0.2; worse than those of width 0.25."
+        "Of the EMAs fixed before, each for itself, the choice after training is better than those of window 0.03, "
+        "0.05, 0.075, 0.1, 0.15, 0.2, 0.4, 0.6, 1; worse than those of window 0.25."
     )
     table = found.panels[0].table
     assert table is not None
-    assert [row[0] for row in table[1]] == [*(f"{w:g}" + " (chosen)" * (w == 0.1) for w in WIDTHS), "plain training"]
+    assert [row[0] for row in table[1]] == [*(f"{w:g}" + " (chosen)" * (w == 0.1) for w in WINDOWS), "plain training"]
+    assert [row[1] for row in table[1]][-4:-1] == [NONE] * 3  # no width of power functions is that wide
 
 
 def test_a_high_rate_is_told_beside_the_best_one() -> None:
@@ -82,8 +85,8 @@ def test_a_high_rate_is_told_beside_the_best_one() -> None:
 
 def test_a_tie_is_a_tie_and_one_seed_tells_nothing() -> None:
     tie = STUDY.findings([reading({}, {})])
-    assert "shows no difference beyond noise from the best of 7 EMAs" in tie.sentences[0]
-    assert tie.sentences[0].endswith("is no different beyond noise from all 7.")
+    assert "shows no difference beyond noise from the best of 10 EMAs" in tie.sentences[0]
+    assert tie.sentences[0].endswith("is no different beyond noise from all 10.")
     assert len(tie.notes) == 2  # equal widths: the narrowest is taken, at the edge
     one = STUDY.findings([reading({0.1: (0.2, 0.2)}, {}, seeds=1)])
     assert "cannot be told from" in one.sentences[0]
@@ -104,7 +107,7 @@ def test_the_fixed_decays_have_the_widths_that_are_chosen_from(epochs: int) -> N
     assert arm.settings is not None
     assert arm.settings.lr == (0.002, 0.01, 0.03, 0.1)
     texts = [dict(method.options)["decay"] for method in arm.settings.parsed_methods() if method.kind == "ema"]
-    assert texts == [f"window {width * epochs:g} epochs" for width in WIDTHS]
+    assert texts == [f"window {width * epochs:g} epochs" for width in WINDOWS]
     assert not any(method.switches for method in arm.settings.parsed_methods())
 
 

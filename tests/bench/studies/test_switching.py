@@ -102,7 +102,7 @@ def contradiction_arms(gain: float, *, tuned: float) -> list[Reading]:
     """At the middle rate plain training ends at 0.8, at the lowest at `tuned`; switching ends at 0.8 + gain."""
     plain = {0.01: tuned, 0.1: 0.8, 1.0: 0.5}
     settings = list(contradiction.SETTINGS.values())
-    emas = ["ema:decay=window 0.3 epochs", "ema:decay=window 2 epochs"]
+    emas = [f"ema:decay=window {window} epochs,use_buffers=false" for window in ("0.3", "2")]
     made = []
     for problem in ("asked", "numbers"):
         made.append(
@@ -128,6 +128,7 @@ def test_a_gain_that_stays() -> None:
 def test_the_rule_is_tested_on_the_problem_left_out() -> None:
     panel = contradiction.STUDY.findings(contradiction_arms(0.1, tuned=0.9)).panels[-1]
     assert "fitted on all problems but one and tested on that" in panel.sentence
+    assert "The power that fits is 2 to 2, by the problem left out." in panel.sentence
     assert panel.table is not None
     assert [row[0] for row in panel.table[1]] == ["asked", "numbers"]
 

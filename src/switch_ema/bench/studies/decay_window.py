@@ -13,7 +13,7 @@ from switch_ema.bench.stats import BASELINE, best_rate, spread
 from switch_ema.bench.studies.problems import CONVOLUTIONS, POINTS, problems
 from switch_ema.bench.studies.study import FOR_DIGITS, Arm, Claim, Findings, Panel, Reading, Study, rates, vary
 from switch_ema.bench.studies.tuned import Standing, best, standing
-from switch_ema.bench.studies.words import apart, at_edges
+from switch_ema.bench.studies.words import apart, at_edges, hanging
 from switch_ema.bench.wording import decimals_for, show_difference, show_spread, signed
 
 WINDOWS = (0.3, 1.0, 3.0)
@@ -60,7 +60,17 @@ def _findings(arms: Sequence[Reading]) -> Findings:
     grids = [arm for arm in arms if arm.name != _BATCHNORM]
     panels = [panel for arm in grids for panel in (_grid(arm), _automatic(arm))]
     panels += [_batchnorm(arm) for arm in arms if arm.name == _BATCHNORM]
-    return Findings([panel.sentence for panel in panels], panels, at_edges({arm.title: arm.trained for arm in grids}))
+    notes = [note for arm in grids for note in _hanging(arm)]
+    edges = at_edges({arm.title: arm.trained for arm in grids})
+    return Findings([panel.sentence for panel in panels], panels, notes + edges)
+
+
+def _hanging(arm: Reading) -> list[str]:
+    results = arm.trained
+    baseline = standing(results, BASELINE)
+    labels = [setting(window, interval) for window in WINDOWS for interval in INTERVALS]
+    named = [(f"{label} against plain training ({arm.title})", standing(results, label), baseline) for label in labels]
+    return hanging(named, results.higher_is_better)
 
 
 def _grid(arm: Reading) -> Panel:

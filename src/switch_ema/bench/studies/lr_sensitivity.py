@@ -10,7 +10,7 @@ from switch_ema.bench.stats import BASELINE, Difference, Results, best_rate, pai
 from switch_ema.bench.studies.sensitivity import at_lower_rate, grid, height, octaves
 from switch_ema.bench.studies.study import FOR_DIGITS, Arm, Claim, Findings, Panel, Reading, Study, rates, vary
 from switch_ema.bench.studies.words import apart, at_edges
-from switch_ema.bench.wording import NONE, decimals_for, show, show_difference, show_spread
+from switch_ema.bench.wording import NONE, count, decimals_for, show, show_difference, show_gap, show_spread
 
 TOLERANCE = 0.02
 """How far from the best a value may be and still be good, as a share of the best."""
@@ -159,18 +159,39 @@ def _control(
             theirs = {seed: _common(lower[seed], lower[seed]) for seed in ours}
             gap = paired_difference(ours, theirs)
             name = "plain training" if control == BASELINE else f"plain {control}"
-            rows.append((label, f"{share:.0%}".replace("%", " %"), name, show_difference(gap, decimals)))
+            at = {
+                lr: paired_difference(
+                    {seed: grids[label][seed][place] for seed in ours}, {seed: lower[seed][place] for seed in ours}
+                )
+                for place, lr in enumerate(results.lrs)
+                if lr * share >= results.lrs[0] * (1 - 1e-9)
+            }
+            cells = [show_gap(at[lr], decimals) if lr in at else NONE for lr in results.lrs]
+            rows.append((label, f"{share:.0%}".replace("%", " %"), name, show_difference(gap, decimals), *cells))
             if control == BASELINE:
                 where = f"{name} at {share:.0%} of the rate".replace("%", " %")
-                said.append(f"{apart(label, where, gap, results.higher_is_better, decimals)}.")
+                verdict = apart(label, where, gap, results.higher_is_better, decimals)
+                said.append(f"{verdict}; {_beyond_noise(at, results.higher_is_better)}.")
                 series.append(_series(results, label, grids[label], share))
     plot = lines(
         "Last value over the rate that a switch leaves", "learning rate times the part that a switch keeps",
         f"test {results.metric}", series, log_x=True,
     )  # fmt: skip
-    head = ["Method", "Part kept", "Against", "Mean difference over the rates"]
+    head = ["Method", "Part kept", "Against", "Mean difference over the rates", *(f"At {lr:g}" for lr in results.lrs)]
     sentence = " ".join(said) or "No method has a part that its switches keep, so there is no control."
     return Panel("A lower rate in disguise?", sentence, _CONTROL, [plot], (head, rows))
+
+
+def _beyond_noise(at: Mapping[float, Difference], higher_is_better: bool) -> str:
+    """Say at which rates a difference leaves out zero."""
+    judged = {lr: gap.judge(higher_is_better) for lr, gap in at.items()}
+    parts = []
+    for kind in ("better", "worse"):
+        rates = [f"{lr:g}" for lr in judged if judged[lr] == kind]
+        if rates:
+            parts.append(f"{kind} beyond noise at {', '.join(rates)}")
+    start = f"of these {count(len(at), 'rate')}, each for itself, it is"
+    return f"{start} {' and '.join(parts)}" if parts else f"{start} at none better or worse beyond noise"
 
 
 def _series(results: Results, label: str, of: Mapping[int, Sequence[float]], share: float) -> Series:

@@ -25,20 +25,23 @@ from switch_ema.bench.studies.study import (
 from switch_ema.bench.studies.tuned import standing
 from switch_ema.bench.studies.words import apart
 from switch_ema.bench.widths import KIND
-from switch_ema.bench.wording import decimals_for, show_gap, show_spread
+from switch_ema.bench.wording import NONE, decimals_for, show_gap, show_spread
 
 if TYPE_CHECKING:
     from switch_ema.bench.studies.trained import Trained
 
 WIDTHS = (0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25)
 """Standard deviations of the averages as parts of training."""
+WINDOWS = (*WIDTHS, 0.4, 0.6, 1.0)
+"""Windows of the EMAs as parts of training: beyond 0.2 the start of training cuts them off, so they go further."""
 
 _TEXT = (
     "One training run carries all of it. The width of an average is the standard deviation of its profile over the "
-    "steps, as a part of training: for an EMA that is its window (1 / (1 - decay) steps) divided by all steps. "
-    "Widths after training are made from snapshots by least squares and have profiles of power functions; EMAs fixed "
-    "before have exponential ones of the same widths. The chosen width is the best on validation, in the mean over the "
-    "seeds; the value is read on test. A constant, high rate leaves averages the most to do; a rate that "
+    "steps, as a part of training. Widths after training are made from snapshots by least squares and have profiles of "
+    "power functions, of which the widest, 0.25, lags 37 % of training behind; an EMA's is its window (1 / (1 - decay) "
+    "steps) divided by all steps, as long as the start of training does not cut it off, and one of 0.25 lags 25 % "
+    "behind. So EMAs go on to windows of all of training. The chosen width is the best on validation, in the mean over "
+    "the seeds; the value is read on test. A constant, high rate leaves averages the most to do; a rate that "
     "falls, or is low, does much of their work."
 )
 
@@ -67,7 +70,7 @@ def _fixed(width: float, epochs: int) -> str:
 
 
 def _arms(base: Settings) -> list[Arm]:
-    methods = [BASELINE, KIND, *(_fixed(width, base.epochs) for width in WIDTHS)]
+    methods = [BASELINE, KIND, *(_fixed(width, base.epochs) for width in WINDOWS)]
     settings = vary(base, methods=",".join(methods), lr=rates(base, (0.02, 0.1, 0.3, 1)))
     return [Arm("widths", f"{base.model} on {base.data}", settings)]
 
@@ -88,7 +91,7 @@ def _measure(arm: Arm, trained: Trained | None) -> Measured:
     return Measured(sheets={"widths": rows})
 
 
-def _choose(read: Callable[[float, str], Values], higher_is_better: bool) -> Choice:
+def _choose(widths: Sequence[float], read: Callable[[float, str], Values], higher_is_better: bool) -> Choice:
     """Choose a width on validation; where seeds diverge is no best one."""
     sign = 1 if higher_is_better else -1
 
@@ -96,9 +99,9 @@ def _choose(read: Callable[[float, str], Values], higher_is_better: bool) -> Cho
         found = spread(read(width, "val").values())
         return -found.n, 0.0 if found.mean is None else -sign * found.mean, width
 
-    width = min(WIDTHS, key=rank)
-    by_width = {each: read(each, "test") for each in WIDTHS}
-    return Choice(width, width in (WIDTHS[0], WIDTHS[-1]), by_width[width], by_width)
+    width = min(widths, key=rank)
+    by_width = {each: read(each, "test") for each in widths}
+    return Choice(width, width in (widths[0], widths[-1]), by_width[width], by_width)
 
 
 def _choices(arm: Reading, lr: float) -> tuple[Choice, Choice, Values]:
@@ -116,7 +119,7 @@ def _choices(arm: Reading, lr: float) -> tuple[Choice, Choice, Values]:
         return results.at(_fixed(width, results.epochs), lr, split)
 
     higher = results.higher_is_better
-    return _choose(after, higher), _choose(before, higher), results.at(BASELINE, lr, "test")
+    return _choose(WIDTHS, after, higher), _choose(WINDOWS, before, higher), results.at(BASELINE, lr, "test")
 
 
 def _findings(arms: Sequence[Reading]) -> Findings:
@@ -143,7 +146,7 @@ def _at_rate(arm: Reading, title: str, lr: float) -> tuple[Panel, str, list[str]
     higher = results.higher_is_better
     decimals = decimals_for([*after.test.values(), *plain.values()])
     chosen = f"the width chosen after training ({after.width:g} of it)"
-    best_before = f"the best of {len(WIDTHS)} EMAs fixed before (width {before.width:g})"
+    best_before = f"the best of {len(WINDOWS)} EMAs fixed before (window {before.width:g})"
     trained = apart(chosen, "plain training", paired_difference(after.test, plain), higher, decimals)
     among = apart("it", best_before, paired_difference(after.test, before.test), higher, decimals)
     sentence = f"{title}: {trained}; {among}. {_guessing(after, before, results)}"
@@ -160,7 +163,7 @@ def _guessing(after: Choice, before: Choice, results: Results) -> str:
     """Say against how many of the fixed decays the later choice is ahead."""
     gaps = {width: paired_difference(after.test, values) for width, values in before.by_width.items()}
     judged = {width: gap.judge(results.higher_is_better) for width, gap in gaps.items()}
-    counts = {kind: [f"{w:g}" for w in WIDTHS if judged[w] == kind] for kind in ("better", "unclear", "worse")}
+    counts = {kind: [f"{w:g}" for w in WINDOWS if judged[w] == kind] for kind in ("better", "unclear", "worse")}
     if not any(counts.values()):
         return "Without an interval nothing can be said of what a wrong guess of the decay costs."
     words = {"better": "better than {}", "unclear": "no different beyond noise from {}", "worse": "worse than {}"}
@@ -169,44 +172,35 @@ def _guessing(after: Choice, before: Choice, results: Results) -> str:
 
 
 def _whose(widths: Sequence[str]) -> str:
-    return f"all {len(WIDTHS)}" if len(widths) == len(WIDTHS) else f"those of width {', '.join(widths)}"
+    return f"all {len(WINDOWS)}" if len(widths) == len(WINDOWS) else f"those of window {', '.join(widths)}"
 
 
 def _plot(after: Choice, before: Choice, plain: Values, results: Results) -> Plot:
-    def series(name: str, values: Sequence[Values], place: int) -> Series:
-        return Series.of(name, WIDTHS, [spread(each.values()) for each in values], place)
+    def series(name: str, values: Mapping[float, Values], place: int) -> Series:
+        return Series.of(name, [*values], [spread(each.values()) for each in values.values()], place)
 
     shown = [
-        series("plain training", [plain] * len(WIDTHS), 0),
-        series("width chosen after training", list(after.by_width.values()), 1),
-        series("EMA fixed before", list(before.by_width.values()), 2),
+        series("plain training", dict.fromkeys(WINDOWS, plain), 0),
+        series("width chosen after training", after.by_width, 1),
+        series("EMA fixed before", before.by_width, 2),
     ]
     axis = "width of the average, part of training"
     return lines("Averages of every width", axis, f"test {results.metric}", shown, log_x=True)
 
 
 def _table(after: Choice, before: Choice, plain: Values, decimals: int) -> Table:
-    head = ["Width", "After training", "EMA fixed before", "After minus before, same width", "Chosen minus this EMA"]
+    head = ["Width or window", "After training", "EMA fixed before", "Chosen minus this EMA"]
     rows = [
         (
             f"{width:g}" + (" (chosen)" if width == after.width else ""),
-            show_spread(spread(after.by_width[width].values()), decimals),
-            show_spread(spread(before.by_width[width].values()), decimals),
-            show_gap(paired_difference(after.by_width[width], before.by_width[width]), decimals),
-            show_gap(paired_difference(after.test, before.by_width[width]), decimals),
+            show_spread(spread(after.by_width[width].values()), decimals) if width in after.by_width else NONE,
+            show_spread(spread(fixed.values()), decimals),
+            show_gap(paired_difference(after.test, fixed), decimals),
         )
-        for width in WIDTHS
+        for width, fixed in before.by_width.items()
     ]
-    rows.append(
-        (
-            "plain training",
-            show_spread(spread(plain.values()), decimals),
-            "",
-            "",
-            show_gap(paired_difference(after.test, plain), decimals),
-        )
-    )
-    return head, rows
+    gap = show_gap(paired_difference(after.test, plain), decimals)
+    return head, [*rows, ("plain training", show_spread(spread(plain.values()), decimals), "", gap)]
 
 
 STUDY = Study(

@@ -24,7 +24,7 @@ BOUND_INTERVALS = (5, 10, 50, 51, 100, 500)
 CHAIN_STEPS = (0.02, 0.1, 0.5, 1.0, 1.5)
 CHAIN_SETTINGS = ((0.9, 2), (0.9, 10), (0.9, 50), (0.99, 20), (0.99, 100), (0.99, 500), (0.999, 200))
 BUDGETS = ((200, 1), (1000, 1), (5000, 1), (200, 100), (1000, 100), (5000, 100))  # steps, spread of the curvatures
-BUDGET_INTERVALS = (5, 20, 50, 200, 500)
+BUDGET_INTERVALS = (5, 20, 50, 100, 200, 500, 1000, 2500)
 START = 10.0  # distance to the optimum at the start, in standard deviations of the noise
 _CHAINS = 64
 
@@ -111,6 +111,11 @@ def chains(seed: int) -> list[Sheet]:
     return found
 
 
+def budget_intervals(steps: int) -> list[int]:
+    """Return the intervals that are tried in a number of steps: up to half of them, as all of them would be EMA."""
+    return [interval for interval in BUDGET_INTERVALS if interval <= steps // 2]
+
+
 def budgets() -> list[Sheet]:
     """Return the least expected loss that each method reaches in a number of steps, its learning rate and all chosen.
 
@@ -121,7 +126,7 @@ def budgets() -> list[Sheet]:
     found = []
     for steps, spread in BUDGETS:
         curvatures = np.geomspace(1 / spread, 1, 8)
-        intervals = np.array([interval for interval in BUDGET_INTERVALS if interval <= steps // 4])
+        intervals = np.array(budget_intervals(steps))
         grid = (rates[:, None, None, None] * curvatures, np.array(DECAYS)[:, None, None], intervals[:, None])
         sgd, ema, switch = (_loss(m, curvatures) for m in after_steps(*grid, steps // intervals[:, None]))
         cell: Sheet = {"steps": steps, "spread": spread, "rates": rates.tolist(), "start": START**2}

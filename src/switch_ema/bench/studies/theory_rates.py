@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from switch_ema.bench.plots import Series, lines
 from switch_ema.bench.studies.study import Panel
+from switch_ema.bench.studies.theory_numbers import budget_intervals
 from switch_ema.bench.studies.theory_records import (
     NAMES,
     STEP,
@@ -64,12 +65,13 @@ def budgets_panel(budgets: Records) -> Panel:
     best = [{name: min(_finite(cell[name]["losses"])) for name in NAMES} for cell in budgets]
     ratios = [each["switch"] / each["ema"] for each in best]
     plain = sum(each["switch"] < (1 - _LEVEL) * each["sgd"] for each in best)
+    longest = sum(cell["switch"]["interval"] == budget_intervals(cell["steps"])[-1] for cell in budgets)
     shown = max(budgets, key=lambda cell: (cell["spread"], -abs(cell["steps"] - 1000)))
     sentence = (
         f"Everything tuned, {len(best)} budgets: Switch EMA ends at a higher loss than EMA in "
         f"{sum(r > 1 + _LEVEL for r in ratios)} and at a lower one in {sum(r < 1 - _LEVEL for r in ratios)} (it is "
-        f"{min(ratios):.2f} to {max(ratios):.2f} times EMA's), and at a lower one than plain SGD in {plain}. "
-        f"{_forgiving(shown)}"
+        f"{min(ratios):.2f} to {max(ratios):.2f} times EMA's), and at a lower one than plain SGD in {plain}. It chose "
+        f"the longest interval tried, half of the budget or less, in {longest}. {_forgiving(shown)}"
     )
     head = ["Steps, spread of curvatures", *NAMES.values(), "EMA chose", "Switch EMA chose"]
     rows = [
@@ -88,8 +90,9 @@ def budgets_panel(budgets: Records) -> Panel:
     x = "learning rate (largest curvature 1)"
     text = (
         "Constant learning rate; start 10 standard deviations of the noise from the optimum in each of 8 directions, "
-        "their curvatures evenly on a log scale; learning rate, decay and interval (5 steps at least) are each one's "
-        "best on one grid. Losses are those above the least, 1 at one standard deviation from the optimum; within "
+        "their curvatures evenly on a log scale; learning rate, decay and interval (5 steps to half of the budget) are "
+        "each one's best on one grid. Losses are those above the least, 1 at one standard deviation from the optimum; "
+        "within "
         f"{percent(_LEVEL)} they count as level, and those above the loss at the start are not drawn."
     )
     plot = lines(title, x, "loss", series, log_x=True, log_y=True, markers=False)

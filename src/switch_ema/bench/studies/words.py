@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from switch_ema.bench.plots import Series
 from switch_ema.bench.stats import Difference, Results, best_rate, spread
+from switch_ema.bench.studies.tuned import Standing
 from switch_ema.bench.wording import show_difference
 
 
@@ -30,6 +31,23 @@ def apart(name: str, other: str, difference: Difference, higher_is_better: bool,
         "unknown": "cannot be told from",
     }[difference.judge(higher_is_better)]
     return f"{name} {verb} {other} ({show_difference(difference, decimals)})"
+
+
+def hanging(named: Iterable[tuple[str, Standing, Standing]], higher_is_better: bool) -> list[str]:
+    """Say which clear differences hang on the rates that were chosen, in no or one sentence.
+
+    Args:
+        named: What to call each difference, and the two that it lies between.
+        higher_is_better: Direction of the metric.
+    """
+    clear = [each for each in named if each[1].minus(each[2]).judge(higher_is_better) in ("better", "worse")]
+    names = [name for name, own, other in clear if own.hangs_on_rate(other, higher_is_better)]
+    if not names:
+        return []
+    return [
+        "Would turn round on test if the one behind stood at the next rate of the grid, so the choice of rates may be "
+        f"all there is to it: {', '.join(names)}."
+    ]
 
 
 def curve(results: Results, label: str, lr: float, metric: str | None = None, split: str = "test") -> Series:
