@@ -25,12 +25,13 @@ HOW_TO_READ = """
 ± is the standard deviation over seeds. A difference is the mean over seeds of method minus baseline with the same seed,
 with its 95 % Student t-interval; "better" or "worse" is said only when the interval leaves out zero. One seed gives no
 interval, nor do seeds that all differ by the same amount. Each interval stands alone: of twenty true ties, one would
-show a difference. Learning rates, epochs and controls are chosen on the validation split, values are read on the test
-split. "Best validation epoch" takes each seed's test value at the epoch that is best on validation. "Epochs chosen on
-test" is the rule of the Switch EMA paper's code, (best + 99th percentile) / 2 over the test values of all epochs: it
-peeks at the test set, flatters every method, and stands here only for comparison with numbers reported that way.
-"Epochs to the baseline's last value" is the first epoch at which a seed is at least as good as the baseline ends. A
-seed whose last value is not finite has diverged; it is in no mean, and is counted.
+show a difference. All seeds are tested on the same examples, and no interval says what others would give: an effect of
+a few examples may be theirs. Learning rates, epochs and controls are chosen on the validation split, values are read on
+the test split. "Best validation epoch" takes each seed's test value at the epoch that is best on validation. "Epochs
+chosen on test" is the rule of the Switch EMA paper's code, (best + 99th percentile) / 2 over the test values of all
+epochs: it peeks at the test set, flatters every method, and stands here only for comparison with numbers reported that
+way. "Epochs to the baseline's last value" is the first epoch at which a seed is at least as good as the baseline ends.
+A seed whose last value is not finite has diverged; it is in no mean, and is counted.
 """
 WHY_CONTROL = """
 A switch throws away part of the progress since the last one, which acts like a lower learning rate. The control is

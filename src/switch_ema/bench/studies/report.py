@@ -47,10 +47,18 @@ def _with_caveats(findings: Findings, arms: Sequence[Reading]) -> Findings:
     seeds = max((len(arm.results.seeds) for arm in arms if arm.results), default=None)
     if seeds == 1:
         return replace(findings, notes=["One seed: no difference can be told from noise.", *findings.notes])
-    if seeds and seeds < 5:
-        few = f"Intervals over {seeds} seeds are wide: a real difference may well hide in them."
-        return replace(findings, notes=[few, *findings.notes])
-    return findings
+    if seeds is None:
+        return findings
+    notes = [_SAME_EXAMPLES, *findings.notes]
+    if seeds < 5:
+        notes.insert(0, f"Intervals over {seeds} seeds are wide: a real difference may well hide in them.")
+    return replace(findings, notes=notes)
+
+
+_SAME_EXAMPLES = (
+    "All seeds are tested on the same examples: the intervals say what other seeds would give, not other test "
+    "examples, with which an effect of a few of them may vanish."
+)
 
 
 def _page(record: dict[str, Any], study: Study, arms: Sequence[Reading], findings: Findings) -> str:
