@@ -130,6 +130,30 @@ def test_a_tracker_that_comes_later_gets_what_was_measured_before(
         assert held([made]) == expected(rows)
 
 
+@pytest.mark.parametrize("log", ["tensorboard", "wandb"])
+@pytest.mark.parametrize("begun", [0, 2])
+def test_runs_whose_rows_come_to_the_folder_when_they_have_ended(
+    recorder: type[Recorder], tmp_path: Path, log: str, begun: int
+) -> None:
+    """A cluster tells of every epoch, and the rows of a run lie in a part of the folder until the run has ended.
+
+    `begun` epochs were trained by a command that did not log.
+    """
+    run, made = make_run(seeds=1, epochs=4)
+    folder = save_run(tmp_path / "x", run, [])
+    trajectory = Trajectory(0, 0.05, 1.0, None, None, ())
+    rows = [Row(**row) for row in made]
+    told: list[str] = []
+    with Logs(parse_loggers(log), folder, told.append) as logs:
+        progress = LoggedProgress(Silent(), logs, folder)
+        progress.begin([trajectory], 0, 4)
+        for epoch in range(begun + 1, 5):
+            progress.epoch(trajectory, epoch, [row for row in rows if row.epoch == epoch])
+        save_run(folder, run, made)
+    assert not told
+    assert held(recorder.made) == expected(made)
+
+
 @pytest.mark.parametrize("calls", [0, 4])
 def test_a_tracker_that_fails_is_one_line_and_loses_nothing(
     recorder: type[Recorder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -25,6 +24,9 @@ from switch_ema.errors import InputError
 
 FILE = "logged.json"
 _CLASSES = {"tensorboard": "TensorBoard", "mlflow": "MLflow", "wandb": "WeightsAndBiases"}
+Measurement = tuple[str, float, int, int]
+"""Method, learning rate, seed and epoch of rows."""
+
 _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 
 
@@ -51,20 +53,29 @@ class Logs:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for folder in list(self._records):
+            self.catch_up(folder)
         for name, logger in list(self._open.items()):
             self._guarded(name, logger.close)
 
-    def catch_up(self, folder: Path) -> None:
+    def catch_up(self, folder: Path) -> set[Measurement]:
         """Log all measurements of a comparison that have not been logged.
 
         Args:
             folder: Its run folder; nothing is done where nothing has been measured.
+
+        Returns:
+            What the folder holds.
         """
         if not self._names:
-            return
-        with suppress(InputError):  # a damaged folder is the business of those who need it
-            self._records[folder], rows = read_run(folder)
-            self.log(folder, [Row(**row) for row in rows])
+            return set()
+        try:
+            self._records[folder], found = read_run(folder)
+        except InputError:  # a damaged folder is the business of those who need it
+            return set()
+        rows = [Row(**row) for row in found]
+        self.log(folder, rows)
+        return set(map(_measurement, rows))
 
     def log(self, folder: Path, rows: Iterable[Row]) -> None:
         """Log those of some measurements that have not been logged.
@@ -112,6 +123,10 @@ class Logs:
             self._tell(f"--log {name} failed: {reason}; the run goes on, and the same command logs what is left out")
 
 
+def _measurement(row: Row) -> Measurement:
+    return row.method, row.lr, row.seed, row.epoch
+
+
 def _read_held(folder: Path) -> dict[str, dict[str, int]]:
     """Return the last epoch of every run that each tracker holds."""
     path = folder / FILE
@@ -132,7 +147,7 @@ class LoggedProgress:
         self._inner = inner
         self._logs = logs
         self._folder = folder
-        self._seen: set[str] = set()
+        self._followed: set[str] = set()
         self._epochs = 0
 
     def begin(self, plan: Sequence[Trajectory], done: int, epochs: int) -> None:
@@ -141,10 +156,15 @@ class LoggedProgress:
         self._epochs = epochs
 
     def epoch(self, trajectory: Trajectory, epoch: int, rows: Sequence[Row]) -> None:
-        """Log an epoch: at the first and the last that this process trains of a run, all that is not logged yet."""
+        """Log an epoch, and at the first and last that this process trains of a run all that is not logged yet.
+
+        A run in a part of its own (on a cluster) is followed from its first epoch on, or logged when that has joined.
+        """
         self._inner.epoch(trajectory, epoch, rows)
-        if epoch == self._epochs or trajectory.name not in self._seen:
-            self._seen.add(trajectory.name)
-            self._logs.catch_up(self._folder)
-        else:
+        if epoch == self._epochs or trajectory.name not in self._followed:
+            held = self._logs.catch_up(self._folder)
+            if epoch > 1 and not held.issuperset(map(_measurement, rows)):
+                return
+            self._followed.add(trajectory.name)
+        if epoch < self._epochs:
             self._logs.log(self._folder, rows)
