@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from switch_ema.bench import doctor
 from switch_ema.tasks.entries import TASKS
@@ -17,10 +18,11 @@ from tests.test_imports import imported
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-ASKED = [
+WRITTEN = [
     *PROJECT["dependencies"],
     *(f'{line}; extra == "{name}"' for name, lines in PROJECT["optional-dependencies"].items() for line in lines),
 ]
+ASKED = [str(Requirement(line)) for line in WRITTEN if "; sys_platform" not in line]  # as metadata have them
 DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "faster_coco_eval": "faster-coco-eval", "yaml": "pyyaml"}
 ANY_OF_TWO = {"pycocotools"}  # stands in for faster-coco-eval
 SOME_MODELS = {"language": {"transformers"}, "detection": {"transformers"}}  # those that need them refuse by themselves
@@ -82,6 +84,20 @@ def test_what_is_missing_or_old_is_named_with_the_line_that_installs_it(monkeypa
     assert found["parts"]["core"] == {
         "for": doctor.EXTRAS[""], "installed": {"torch": "2.14.1+cu130"}, "ready": True, "missing": [], "run": ""
     }  # fmt: skip
+
+
+def test_every_limit_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {library.name: library for own in doctor.libraries().values() for library in own}
+    for line in WRITTEN:
+        name, limited, oldest = line.partition(";")[0].partition(">=")
+        if limited and name.partition("[")[0] in found:
+            assert found[name.partition("[")[0]].oldest == oldest.partition(",")[0], line
+    assert found["ray"].oldest == "2.40"
+    assert found["typer"].broken == ("0.26", "0.27")
+    installed(monkeypatch, typer="0.26.3", ray="2.39.0")
+    parts = doctor.examine()["parts"]
+    assert parts["bench"]["missing"] == ["typer>=0.15,!=0.26.*,!=0.27.* is needed, found 0.26.3"]
+    assert parts["ray"]["missing"] == ["ray>=2.40 is needed, found 2.39.0"]
 
 
 def test_the_command_says_it_in_lines(monkeypatch: pytest.MonkeyPatch, sema: Sema) -> None:

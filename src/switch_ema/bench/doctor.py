@@ -58,23 +58,30 @@ class Library:
         name: Name of its distribution.
         oldest: The oldest version that will do; empty where any will.
         found: The version that is installed; None if it is not.
+        broken: Versions, all that begin with them, that will not do.
     """
 
     name: str
     oldest: str
     found: str | None
+    broken: tuple[str, ...] = ()
 
     @property
     def fits(self) -> bool:
-        """Whether it is there and new enough."""
-        return self.found is not None and numbers(self.found) >= numbers(self.oldest)
+        """Whether it is there, new enough, and none that will not do."""
+        if self.found is None:
+            return False
+        found = numbers(self.found)
+        is_broken = any(found[: len(numbers(each))] == numbers(each) for each in self.broken)
+        return found >= numbers(self.oldest) and not is_broken
 
     @property
     def problem(self) -> str:
         """What is wrong with it; empty if nothing is."""
         if self.fits:
             return ""
-        wanted = f"{self.name}>={self.oldest}" if self.oldest else self.name
+        limits = [f">={self.oldest}"] * bool(self.oldest) + [f"!={each}.*" for each in self.broken]
+        wanted = f"{self.name}{','.join(limits)}"
         return f"{wanted} is not installed" if self.found is None else f"{wanted} is needed, found {self.found}"
 
 
@@ -114,11 +121,12 @@ def libraries() -> dict[str, list[Library]]:
         return {}
     found: dict[str, list[Library]] = {extra: [] for extra in EXTRAS}
     for requirement in wanted:
-        match = re.match(r"([\w.-]+)(?:>=([\w.]+))?", requirement)
+        match = re.match(r"([\w.-]+)(?:\[[^]]*\])?([^;]*)", requirement)
         extra = re.search(r"""extra == ['"]([\w-]+)['"]""", requirement)
         where = extra[1] if extra else ""
         if match and where in found:
-            found[where].append(Library(match[1], match[2] or "", _version(match[1])))
+            oldest, broken = re.search(r">=\s*([\w.]+)", match[2]), re.findall(r"!=\s*([\w.]+)\.\*", match[2])
+            found[where].append(Library(match[1], oldest[1] if oldest else "", _version(match[1]), tuple(broken)))
     return {extra: own for extra, own in found.items() if own}
 
 
