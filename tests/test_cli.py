@@ -138,6 +138,16 @@ def test_what_only_the_data_can_tell_is_refused_as_well(
     assert not (tmp_path / "run" / "run.json").exists()
 
 
+def test_help_names_the_defaults_that_a_command_has(sema: Sema) -> None:
+    compare, study, tune = (" ".join(sema(name, "--help").out.split()) for name in ("compare", "study", "tune"))
+    assert "[default: 30]" in compare
+    assert "--control" in compare
+    assert "[default: 30]" not in study
+    assert "Epochs. [default: the study's own]" in study
+    assert "--control" not in tune  # the search sets it, and refuses it
+    assert "--seeds" in tune
+
+
 def test_refusals_and_help_do_not_load_torch() -> None:
     loaded = loaded_after(
         "import sys\n"

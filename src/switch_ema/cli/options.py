@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Annotated, Any
 
 import typer
@@ -22,19 +22,30 @@ def option(
     return typer.Option(*names, help=help_text, rich_help_panel=panel, autocompletion=complete)
 
 
-def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command an option for every setting; their values stay texts, which the settings read."""
+def with_settings(
+    command: Callable[..., None], *, default: str | None = None, hidden: Collection[str] = ()
+) -> Callable[..., None]:
+    """Give a command an option for every setting; their values stay texts, which the settings read.
+
+    Args:
+        command: The command.
+        default: What its help calls the default of settings that have one; by default that value.
+        hidden: Settings that its help leaves out, as the command refuses them.
+    """
     own = [
         each for each in inspect.signature(command, eval_str=True).parameters.values() if each.kind != each.VAR_KEYWORD
     ]
     for name, field in Settings.model_fields.items():
         if field.title is None:
             continue
-        shown = "" if field.default in (None, (), PydanticUndefined) else f" [default: {field.default}]".lower()
+        shown = (
+            "" if field.default in (None, (), PydanticUndefined) else f" [default: {default or field.default}]".lower()
+        )
         option = typer.Option(
             help=f"{field.description}{shown}",
             rich_help_panel=field.title,
             show_default=False,
+            hidden=name in hidden,
             metavar=_metavar(field),
             autocompletion=method_names if name == "methods" else None,
         )

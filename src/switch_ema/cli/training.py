@@ -158,7 +158,9 @@ def study(
     tell_findings(*found)
 
 
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(with_settings(study))
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
+    with_settings(study, default="the study's own")
+)
 
 
 def _log_all(loggers: Sequence[str], home: Path, folders: Iterable[Path], messages: Console) -> None:

@@ -20,6 +20,7 @@ from switch_ema.errors import FieldError, InputError
 from switch_ema.libraries import require
 
 _SEARCH = "Search"
+_OWN = ("methods", "control")  # settings that the search makes itself
 
 
 def tune(
@@ -56,7 +57,7 @@ def tune(
 
     if task.startswith("-"):
         raise InputError(f"name the task before {task}: sema tune TASK {task} ...")
-    for field in ("methods", "control"):
+    for field in _OWN:
         if settings.get(field) is not None:
             raise FieldError(field, "is set by the search itself; leave it out")
     search = Search(request(task, settings, task_options(context.args)), trials, trial_seeds, decay, switch_every)
@@ -91,4 +92,6 @@ def _show(folder: Path, as_json: bool) -> None:
     typer.echo("\n".join([*lines, "", *found.sentences, *found.final.notes, f"report: {page}"]))
 
 
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(with_settings(tune))
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
+    with_settings(tune, hidden=_OWN)
+)
