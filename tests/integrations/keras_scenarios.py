@@ -238,7 +238,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.mark.parametrize(
-    ("page", "heading", "count"), [("migrate.md", "Keras: use_ema", 2), ("integrations.md", "Keras", 1)]
+    ("page", "heading", "count"), [("migrate.md", "Keras: use_ema", 2), ("integrations.md", "Keras", 2)]
 )
 def test_the_pages_run(page: str, heading: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

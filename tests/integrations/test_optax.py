@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import math
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 import optax
 import pytest
 
+from switch_ema.averaging.trigger import Every
 from switch_ema.errors import InputError, MissingLibraryError
 from switch_ema.integrations import optax as module
 from switch_ema.integrations.optax import SwitchEMAState, averaged_params, switch_ema
@@ -138,6 +141,70 @@ def test_the_mean_of_all_steps_is_a_schedule_too() -> None:
     np.testing.assert_allclose(averaged_params(state, params)["w"], sum(seen) / len(seen), rtol=1e-6)
 
 
+EMA = switch_ema(0.5, switch_every=2)
+PARTS = {"head": {"w": jnp.arange(3.0), "b": jnp.ones(2)}, "rest": {"w": jnp.arange(3.0)}}
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.multi_transform(
+            {"head": optax.chain(optax.sgd(0.1), EMA), "rest": optax.sgd(0.1)}, {"head": "head", "rest": "rest"}
+        ),
+        optax.chain(optax.sgd(0.1), optax.masked(EMA, {"head": True, "rest": False})),
+        optax.chain(optax.sgd(0.1), optax.masked(EMA, {"head": True, "rest": {"w": False}})),
+    ],
+    ids=["multi_transform", "masked", "masked by leaf"],
+)
+def test_parameters_that_are_not_averaged_are_themselves(optimizer: Any) -> None:
+    gradients = [jax.tree.map(jnp.ones_like, PARTS)] * 3
+    params, state = trained(optimizer, PARTS, gradients)
+    average = jax.jit(averaged_params)(state, params)
+    alone, state = trained(optax.chain(optax.sgd(0.1), EMA), PARTS["head"], [each["head"] for each in gradients])
+    jax.tree.map(np.testing.assert_array_equal, average["head"], averaged_params(state, alone))
+    np.testing.assert_array_equal(average["rest"]["w"], params["rest"]["w"])
+    assert (average["head"]["w"] != params["head"]["w"]).all()
+
+
+LAST = 2**31 - 1
+
+
+@pytest.mark.parametrize(
+    ("text", "steps_per_epoch"),
+    [
+        ("0.3333 epoch", 1251),
+        ("0.3333 epoch after 3 until 1500000", 1251),
+        ("0.333333 epoch", 1251),
+        ("1/3 epoch", 100003),
+        ("2147483647/2147483646 epoch", 1),
+        ("1073741827/3 epoch", 1),
+        ("7 steps after 2147483000", None),
+        ("2147483647 steps", None),
+        ("1 step", None),
+    ],
+)
+def test_switches_are_exact_up_to_the_last_step(text: str, steps_per_epoch: int | None) -> None:
+    every = Every.of(text)
+    unit = steps_per_epoch if every.unit == "epoch" and steps_per_epoch else 1
+    interval = every.n * Fraction(unit)
+    end = LAST if every.end is None else min(LAST, every.end * unit)
+    counts = [0, 1, 2, *(int((end - every.start * unit) * i / (7 * interval)) for i in range(1, 8))]
+    due = {every.start * unit + math.ceil(i * interval) for i in counts}  # rounded up: the step that completes it
+    steps = sorted({step + i for step in (*due, end, LAST) for i in (-1, 0, 1) if 0 < step + i <= LAST})
+
+    def n_switches(step: jax.Array) -> jax.Array:
+        taken = optimizer.init(params)._replace(step=step - 1, n_averaged=jnp.array(1), taken=step - 1)
+        return optimizer.update(params, taken, params)[1].n_switches
+
+    params = {"w": jnp.zeros(())}
+    optimizer = switch_ema(0.9, switch_every=text, steps_per_epoch=steps_per_epoch)
+    found = jax.jit(jax.vmap(n_switches))(jnp.array(steps, jnp.int32))
+    before = [max(0, min(step, end) - every.start * unit) // interval for step in [step - 1 for step in steps]]
+    after = [max(0, min(step, end) - every.start * unit) // interval for step in steps]
+    assert sum(after) > sum(before)
+    np.testing.assert_array_equal(found, np.array(after) - np.array(before))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -147,6 +214,10 @@ def test_the_mean_of_all_steps_is_a_schedule_too() -> None:
         ({"switch_every": "1/9 epoch", "steps_per_epoch": 3}, "less than one of 3 steps"),
         ({"update_every": "1 epoch"}, "needs steps_per_epoch"),
         ({"switch_every": 0}, "interval above 0"),
+        ({"switch_every": "0.3333333 epoch", "steps_per_epoch": 1251}, r"fewer decimals or a fraction such as '1/3"),
+        ({"switch_every": "1 epoch after 2000000", "steps_per_epoch": 1251}, r"write fewer than 2\*\*31 steps"),
+        ({"switch_every": 2**31}, r"write fewer than 2\*\*31 steps"),
+        ({"update_after_step": 2**31}, r"write fewer than 2\*\*31 steps"),
     ],
 )
 def test_wrong_arguments_are_refused(options: dict[str, Any], message: str) -> None:

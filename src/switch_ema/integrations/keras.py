@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, final
 
 from switch_ema.averaging.decay import DecayRule
-from switch_ema.averaging.slots import differences
 from switch_ema.averaging.trigger import Every
 from switch_ema.errors import InputError
 from switch_ema.integrations.arrayfile import read_arrays, write_arrays
@@ -21,6 +20,9 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 from keras import ops  # noqa: E402
 
+from switch_ema.integrations.keras_steps import Steps  # noqa: E402
+from switch_ema.integrations.keras_weights import assign, check_fit, copies, lerp, variables, widened  # noqa: E402
+
 
 @final
 class WeightAveraging(keras.callbacks.Callback):  # type: ignore[misc]
@@ -31,9 +33,14 @@ class WeightAveraging(keras.callbacks.Callback):  # type: ignore[misc]
     scaling too), BatchNorm's statistics are averaged with the weights, and `predict` gives the weights back. The
     numbers are those of `switch_ema.EMA` and `switch_ema.SwitchEMA`.
 
-    Put it before callbacks that save the model at the end of an epoch. Within `fit` it validates on the average; pass
-    it to `evaluate(callbacks=[...])` and `predict(callbacks=[...])` to use it there. Keras does not tell callbacks of
-    an exception: after one inside an evaluation the weights come back with the next one, with `fit`, or by `restore()`.
+    Put it before all callbacks that act at the end of an epoch. Within `fit` it validates on the average; pass it to
+    `evaluate(callbacks=[...])` and `predict(callbacks=[...])` to use it there. Other callbacks find the weights that
+    train, so those that keep the best weights (`ModelCheckpoint(save_best_only=True)`,
+    `EarlyStopping(restore_best_weights=True)`) would keep what was not measured: wrap them in `on_average(...)`.
+
+    Another `fit` of the same model goes on; that of another model starts anew, unless a state was loaded for it.
+    Keras does not tell callbacks of an exception: after one inside an evaluation the weights come back with the next
+    one, with `fit`, or by `restore()`.
 
     Args:
         decay: Share of the old average kept per step, in [0, 1], or a text or rule as for `switch_ema.EMA`.
@@ -77,16 +84,19 @@ class WeightAveraging(keras.callbacks.Callback):  # type: ignore[misc]
                 steps_per_epoch,
                 restart=self._start,
                 fold=self._fold,
-                copy=lambda: self._assign(self._averages),
+                copy=lambda: assign(self.model, self._averages),
             )
         except ValueError as error:
             raise InputError(str(error)) from None
         self._copy_at_end = copy_at_end
         self._checkpoint = checkpoint
+        self._at_first = self._course.to_dict()
         self._averages: dict[str, Any] = {}
+        self._averaged: Any = None  # the model they are of; none if they were loaded for the next one
         self._own: dict[str, Any] | None = None  # while the average is in the model
-        self._seen = self._before_epoch = 0
-        self._counts_batches = True
+        self._validated: dict[str, Any] = {}  # the weights that validation has measured in this epoch
+        self._has_ended_epoch = False
+        self._steps: Any = None  # `Steps` of the `fit` that runs
 
     @property
     def n_averaged(self) -> int:
@@ -104,17 +114,42 @@ class WeightAveraging(keras.callbacks.Callback):  # type: ignore[misc]
 
         What the model had comes back, also after an exception. Before the first update the average is the model.
         """
-        self._swap_in()
-        try:
+        with self._holding(self._average()):
             yield
-        finally:
-            self.restore()
+
+    def on_average(self, callback: Any) -> Any:
+        """Let a callback find, at the end of each epoch, the weights that were validated: the average.
+
+        It is for callbacks that keep the best weights: without it they keep those that train, not those that were
+        measured. What is saved so is for use; to train on, save the weights that train and the state (`checkpoint`).
+
+        Args:
+            callback: A Keras callback, to be listed after this one. Its own `on_epoch_end` is wrapped, no other method.
+
+        Returns:
+            The same callback. Its `on_epoch_end` raises `InputError` if this callback is not listed before it.
+
+        Example:
+            >>> best = keras.callbacks.ModelCheckpoint("best.keras", save_best_only=True)  # doctest: +SKIP
+            >>> callbacks = [averaging, averaging.on_average(best)]  # doctest: +SKIP
+        """
+        end = callback.on_epoch_end
+
+        def on_epoch_end(epoch: int, logs: Any = None) -> None:
+            if not self._has_ended_epoch:
+                name = type(callback).__name__
+                raise InputError(f"on_average({name}) acts after the averaging; write callbacks=[averaging, {name}]")
+            with self._holding(self._validated or self._average()):
+                end(epoch, logs)
+
+        callback.on_epoch_end = on_epoch_end
+        return callback
 
     def restore(self) -> None:
         """Give the model its own weights back, if an evaluation that was broken off left the average in it."""
         if self._own is not None:
             own, self._own = self._own, None
-            self._assign(own)
+            assign(self.model, own)
 
     def state_dict(self) -> dict[str, Any]:
         """Return averages (arrays by the place of the weight in `model.weights` and its name) and all counters.
@@ -130,7 +165,7 @@ class WeightAveraging(keras.callbacks.Callback):  # type: ignore[misc]
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state, from the next `fit` on; the model's own weights are loaded by Keras.
+        """Go on from a state, from the next `fit` on, of any model; the model's own weights are loaded by Keras.
 
         Args:
             state: What `state_dict` returned, for a model of the same names and shapes.
@@ -146,6 +181,7 @@ class WeightAveraging(keras.callbacks.Callback):  # type: ignore[misc]
                 f"this is not the state of WeightAveraging ({error}); load what state_dict() gave"
             ) from None
         self._averages = {name: ops.copy(ops.convert_to_tensor(value)) for name, value in averages.items()}
+        self._averaged = None
 
     def save(self, path: str | Path) -> None:
         """Write the state as a safetensors file with a checksum, whole or not at all.
@@ -172,34 +208,39 @@ class WeightAveraging(keras.callbacks.Callback):  # type: ignore[misc]
         averages, counters = read_arrays(Path(path))
         self.load_state_dict({"averages": averages, "counters": counters})
 
+    def set_model(self, model: Any) -> None:
+        """Take another model, after giving the one before its own weights back."""
+        if model is not self._model:
+            self.restore()
+        super().set_model(model)
+
     def on_train_begin(self, logs: Any = None) -> None:
         """Begin averaging from the model's weights, or check that a loaded average fits them."""
         self.restore()
+        if self._averaged is not None and self._averaged is not self.model:
+            self._averages = {}
+            self._course.restore(self._at_first)
         if not self._averages:
             self._start()
-        _check_fit(self._averages, self._variables())
-        optimizer = self.model.optimizer
-        accumulates = getattr(getattr(optimizer, "inner_optimizer", optimizer), "gradient_accumulation_steps", None)
-        is_scaled = hasattr(optimizer, "inner_optimizer")  # by a loss scale, which may skip steps
-        # of several steps at once Keras before 3.11 names the first one's batch, not the last one's
-        self._counts_batches = not accumulates and not is_scaled and self.model.steps_per_execution == 1
-        self._seen = 0 if self._counts_batches else int(optimizer.iterations)
+        check_fit(self._averages, self.model)
+        self._averaged = self.model
+        self._steps = Steps(self.model, (self.params or {}).get("steps"))
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Note how many steps went before."""
-        self._before_epoch = self._seen
+        self._steps.begin_epoch()
+        self._validated, self._has_ended_epoch = {}, False
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Update, and switch, if the optimizer has made a step and it is time."""
-        # reading `iterations` waits for the device, so it is done only where batches are not steps
-        done = self._before_epoch + batch + 1 if self._counts_batches else int(self.model.optimizer.iterations)
-        if done > self._seen:
-            new, self._seen = done - self._seen, done
+        if new := self._steps.end_batch(self.model, batch):
             self._course.steps(new)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Switch if it is time, and write the checkpoint."""
-        self._course.epoch()
+        """Switch if it is time, unless the epoch was cut short, and write the checkpoint."""
+        if self._steps.was_whole(self.model):
+            self._course.epoch()
+        self._has_ended_epoch = True
         if self._checkpoint is not None:
             path = Path(str(self._checkpoint).format(epoch=epoch + 1))
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -207,66 +248,47 @@ class WeightAveraging(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_end(self, logs: Any = None) -> None:
         """Leave the average in the model."""
+        self._validated, self._has_ended_epoch = {}, False
         if self._copy_at_end and self.n_averaged:
-            self._assign(self._averages)
+            assign(self.model, self._averages)
 
     def on_test_begin(self, logs: Any = None) -> None:
         """Put the average into the model."""
-        self._swap_in()
+        self.restore()
+        self._validated = self._average() or copies(self.model)
+        self._swap_in(self._average())
 
     def on_test_end(self, logs: Any = None) -> None:
         """Put the model's own weights back."""
         self.restore()
 
-    on_predict_begin = on_test_begin
+    def on_predict_begin(self, logs: Any = None) -> None:
+        """Put the average into the model."""
+        self._swap_in(self._average())
+
     on_predict_end = on_test_end
 
     def _start(self) -> None:
-        self._averages = {name: _widened(variable) for name, variable in self._variables().items()}
+        self._averages = {name: widened(variable) for name, variable in variables(self.model).items()}
 
     def _fold(self, share: float) -> None:
-        for name, variable in self._variables().items():
-            self._averages[name] = _lerp(self._averages[name], variable, share)
+        for name, variable in variables(self.model).items():
+            self._averages[name] = lerp(self._averages[name], variable, share)
 
-    def _variables(self) -> dict[str, Any]:
-        """Return the weights that are averaged: all floats, those that are not trained (BatchNorm's) too.
+    def _average(self) -> dict[str, Any]:
+        """Return the average of now; it is empty before the first update, when the average is the model."""
+        return dict(self._averages) if self.n_averaged else {}
 
-        They go by their place: a variable's path is another one when the model was loaded, or is built again.
-        """
-        weights = enumerate(self.model.weights)
-        return {f"{i}/{weight.name}": weight for i, weight in weights if keras.backend.is_float_dtype(weight.dtype)}
-
-    def _assign(self, values: Mapping[str, Any]) -> None:
-        for name, variable in self._variables().items():  # copies: JAX reuses the memory of what it trains
-            variable.assign(ops.copy(ops.cast(values[name], variable.dtype)))
-
-    def _swap_in(self) -> None:
+    def _swap_in(self, values: Mapping[str, Any]) -> None:
         self.restore()
-        if self.n_averaged:
-            self._own = {name: ops.copy(_value(variable)) for name, variable in self._variables().items()}
-            self._assign(self._averages)
+        if values:
+            self._own = copies(self.model)
+            assign(self.model, values)
 
-
-def _check_fit(averages: Mapping[str, Any], variables: Mapping[str, Any]) -> None:
-    cure = "load the state that belongs to it"
-    if names := differences(averages, variables):
-        raise InputError(f"the average does not fit the model ({names}); {cure}")
-    for name, variable in variables.items():
-        shape, expected = tuple(averages[name].shape), tuple(variable.shape)
-        if shape != expected:
-            raise InputError(f"the average of {name!r} has shape {shape}, the model's {expected}; {cure}")
-
-
-def _widened(variable: Any) -> Any:
-    return ops.copy(ops.cast(_value(variable), keras.backend.result_type(variable.dtype, "float32")))
-
-
-def _value(variable: Any) -> Any:
-    return ops.stop_gradient(variable.value)
-
-
-def _lerp(average: Any, variable: Any, share: float) -> Any:
-    """Return `(1 - share) * average + share * variable`, exact at both ends."""
-    value = ops.cast(_value(variable), average.dtype)
-    difference = value - average
-    return average + share * difference if share < 0.5 else value - (1 - share) * difference
+    @contextmanager
+    def _holding(self, values: Mapping[str, Any]) -> Iterator[None]:
+        self._swap_in(values)
+        try:
+            yield
+        finally:
+            self.restore()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 from switch_ema.averaging.decay import Constant, parse_decay
@@ -16,6 +15,8 @@ require("the optax transformation", "jax>=0.4.35", "optax>=0.2.4", extra="jax")
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import optax  # noqa: E402
+
+from switch_ema.integrations.optax_trigger import Trigger  # noqa: E402
 
 Schedule = Callable[[jax.Array], Any]
 
@@ -87,8 +88,8 @@ def switch_ema(
     """
     try:
         every = Every.of(update_every, start=update_after_step)
-        fires = _Trigger(every, None)
-        switches = None if switch_every is None else _Trigger(Every.of(switch_every), steps_per_epoch)
+        fires = Trigger(every, None)
+        switches = None if switch_every is None else Trigger(Every.of(switch_every), steps_per_epoch)
         share = _share(decay, steps_per_epoch, int(every.n))
     except ValueError as error:
         raise InputError(str(error)) from None
@@ -102,7 +103,7 @@ def switch_ema(
             raise InputError("switch_ema averages the parameters; write optimizer.update(gradients, state, params)")
         step = state.step + 1
         switch = switches(step) if switches is not None else jnp.array(False)
-        pending = (step > state.taken) & (step <= (step if every.end is None else every.end))
+        pending = (step > state.taken) & (step <= fires.end)
         switch = switch & ((state.n_averaged > 0) | pending)
         take = fires(step) | (switch & pending)
         weight = share(state.taken - every.start, step - state.taken)
@@ -131,6 +132,8 @@ def switch_ema(
 def averaged_params(opt_state: Any, params: Any) -> Any:
     """Return the average in the types of the parameters; before the first update, the parameters themselves.
 
+    So are parameters that are not averaged, where `optax.masked` or `optax.multi_transform` keeps them from it.
+
     Args:
         opt_state: State of an optimizer that holds `switch_ema` once, however deep.
         params: The parameters that are trained.
@@ -145,33 +148,13 @@ def averaged_params(opt_state: Any, params: Any) -> Any:
             f"the optimizer state holds {len(found)} averages, not one; write optax.chain(optimizer, switch_ema(0.999))"
         )
     [state] = found
-    return jax.tree.map(
-        lambda average, value: jnp.where(state.n_averaged > 0, average.astype(value.dtype), value),
-        state.average,
-        params,
-    )
 
+    def chosen(average: Any, value: Any) -> Any:
+        if isinstance(average, optax.MaskedNode):
+            return value
+        return jnp.where(state.n_averaged > 0, average.astype(value.dtype), value)
 
-class _Trigger:
-    """`Every` on traced steps: fires where the count of whole intervals grows."""
-
-    def __init__(self, every: Every, steps_per_epoch: int | None) -> None:
-        if every.unit == "epoch" and steps_per_epoch is None:
-            raise ValueError(f"'{every}' needs steps_per_epoch=..., the number of optimizer steps in an epoch")
-        unit = steps_per_epoch if every.unit == "epoch" and steps_per_epoch else 1
-        interval = Fraction(every.n) * unit
-        if interval < 1:
-            raise ValueError(f"'{every}' is less than one of {unit} steps; write switch_every=1")
-        self._over, self._under = interval.numerator, interval.denominator
-        self._start, self._end = every.start * unit, None if every.end is None else every.end * unit
-
-    def _count(self, step: jax.Array) -> jax.Array:
-        last = step if self._end is None else jnp.minimum(step, self._end)
-        return jnp.maximum(last - self._start, 0) * self._under // self._over
-
-    def __call__(self, step: jax.Array) -> jax.Array:
-        """Return whether it fires on the completion of a step."""
-        return self._count(step) > self._count(step - 1)
+    return jax.tree.map(chosen, state.average, params, is_leaf=lambda node: isinstance(node, optax.MaskedNode))
 
 
 def _share(decay: float | str | Schedule, steps_per_epoch: int | None, most: int) -> Callable[..., jax.Array]:
