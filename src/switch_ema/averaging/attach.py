@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import final
+from typing import Any, final
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -23,11 +23,22 @@ class Handle:
         self, optimizers: Sequence[Optimizer], before: Callable[[], None] | None, after: Callable[[], None]
     ) -> None:
         self.optimizers = tuple(optimizers)
-        self._hooks = [
-            self.optimizers[-1].register_step_post_hook(lambda optimizer, *_: None if _skipped(optimizer) else after())
-        ]
+        self._after = after
+        self._is_stepping = False
+        last = self.optimizers[-1]
+        self._hooks = [last.register_step_pre_hook(self._begin), last.register_step_post_hook(self._end)]
         if before is not None:
             self._hooks += [each.register_step_pre_hook(lambda *_: before()) for each in self.optimizers]
+
+    def _begin(self, *_: Any) -> None:
+        self._is_stepping = True
+
+    def _end(self, optimizer: Optimizer, *_: Any) -> None:
+        """End a step, once: torch calls hooks in each `step()` of a subclass that calls its base class's."""
+        if self._is_stepping:
+            self._is_stepping = False
+            if not _skipped(optimizer):
+                self._after()
 
     @property
     def is_attached(self) -> bool:

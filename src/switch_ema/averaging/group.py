@@ -73,10 +73,14 @@ class AveragerGroup:
         """Call `update()` after each step of the optimizer; see `Averager.attach`.
 
         Raises:
-            RuntimeError: If an optimizer is attached already.
+            RuntimeError: If an optimizer is attached already, to the group or one of its averagers.
             ValueError: If no optimizer is given, or none holds one of the model's parameters.
         """
+        if any(_is_attached_alone(averager, self._handle) for averager in self.averagers):
+            raise RuntimeError("an averager of the group is attached by itself; call remove() on its handle first")
         self._handle = attach(self._handle, optimizers, self.averagers[0].model.parameters(), after=self.update)
+        for averager in self.averagers:  # one that switches may reset the optimizer; none is attached a second time
+            averager._handle = self._handle
         return self._handle
 
     def _refuse_while_swapped(self, what: str) -> None:
@@ -108,3 +112,8 @@ class AveragerGroup:
         for averager, share in by_share:
             if share is None:
                 averager._take()
+
+
+def _is_attached_alone(averager: Averager, of_group: Handle | None) -> bool:
+    handle = averager._handle
+    return handle is not None and handle is not of_group and handle.is_attached

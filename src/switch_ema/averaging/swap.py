@@ -30,25 +30,43 @@ def swapped_in(
         averages: The averages by name; tensors without one stay as they are.
         lent: Averages whose memory parameters take over instead of a copy of the values, by name.
         spare: Memory for the values of small tensors, kept from one swap to the next.
+
+    Raises:
+        RuntimeError: If a tensor was taken out of the model inside, and so cannot come back; all others have.
     """
-    exchanged = [slots[name] for name in lent]
-    copied = {name: slot for name, slot in slots.items() if name not in lent}
-    kept = [slot.tensor.detach() for slot in exchanged]
-    own = _copies(copied, spare)
+    before = {name: slot.tensor for name, slot in slots.items()}
+    kept = {name: before[name].detach() for name in lent}
+    copied = [name for name in slots if name not in lent]
+    own = _copies({name: before[name] for name in copied}, spare)
     try:
-        _give(exchanged, [average.to(value) for average, value in zip(lent.values(), kept, strict=True)])
+        given = [average.to(value) for average, value in zip(lent.values(), kept.values(), strict=True)]
+        _give([slots[name] for name in lent], given)
         write(slots, {name: averages[name] for name in copied if name in averages})
         yield
     finally:
         if any(map(is_sharded, own.values())):
             reshard(model)
-        _give_back(exchanged, kept)
-        write(copied, own)
+        lost = _put_back(slots, before)
+        there = [name for name in lent if name not in lost]
+        _give_back([slots[name] for name in there], [kept[name] for name in there])
+        write(slots, {name: value for name, value in own.items() if name not in lost})
+    if lost:
+        raise RuntimeError(
+            f"{', '.join(sorted(lost))}: taken out of the model inside average_parameters(), so that what it had there "
+            "cannot come back; do that outside of it"
+        )
 
 
-def _copies(slots: Mapping[str, Slot], spare: dict[str, Tensor]) -> dict[str, Tensor]:
+def _put_back(slots: Mapping[str, Slot], before: Mapping[str, Tensor]) -> set[str]:
+    """Put tensors back where there is none now; return the names of those that have no place any more."""
+    for name, slot in slots.items():
+        if slot.key in slot.holder and slot.holder[slot.key] is None:
+            slot.holder[slot.key] = before[name]
+    return {name for name, slot in slots.items() if slot.key not in slot.holder}
+
+
+def _copies(tensors: Mapping[str, Tensor], spare: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return copies of tensors by name; for small ones, new memory would take longer than the copy."""
-    tensors = {name: slot.tensor for name, slot in slots.items()}
     copies: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         known = spare.get(name)

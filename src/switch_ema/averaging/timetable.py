@@ -101,7 +101,8 @@ class Timetable:
 
     def restore(self, counters: Counters) -> None:
         """Go on from counts that were saved; the steps in an epoch stay what they are."""
-        self.count = counters
+        start = self.update.start  # it may be another one than that of the state: time before it does not count
+        self.count = replace(counters, taken=max(counters.taken, start), switched=max(counters.switched, start))
         self.clock = replace(counters.clock, steps_per_epoch=self.clock.steps_per_epoch)
 
     def made_of(self) -> dict[str, str]:
