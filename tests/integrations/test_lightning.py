@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 
-from switch_ema import EMA, LAWA, SWA, Lookahead, PostHocEMA, SwitchEMA
+from switch_ema import EMA, LAWA, SWA, Averager, Lookahead, PostHocEMA, SwitchEMA
 from switch_ema.integrations.lightning import WeightAveraging
 from tests.integrations.lightning_modules import QUIET, Module, fit, trainer
 from tests.integrations.modules import Batch, Loader, assert_same, batches, network, plain_loop, sgd
@@ -242,6 +242,37 @@ def test_short_ways_to_train(tmp_path: Path, given: dict[str, Any]) -> None:
 def test_a_training_without_steps_is_told(tmp_path: Path, given: dict[str, Any]) -> None:
     with pytest.warns(UserWarning, match="made no step"):
         fit(tmp_path, WeightAveraging(SWITCH), **given)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"max_epochs": 1000, "max_steps": 12},
+        {"max_epochs": -1, "max_steps": 12},
+        {"max_epochs": None, "max_steps": 7, "accumulate_grad_batches": 2},
+        {"max_epochs": 2, "max_steps": 40},
+        {"max_epochs": 2},
+    ],
+    ids=str,
+)
+def test_a_method_is_told_how_long_training_will_be(tmp_path: Path, limits: dict[str, Any]) -> None:
+    told: list[float] = []
+
+    def method(model: nn.Module, steps_per_epoch: int | None = None, epochs: float | None = None) -> Averager:
+        told.append((steps_per_epoch or 0) * (epochs or 0))
+        return EMA(model, decay="auto", steps_per_epoch=steps_per_epoch, epochs=epochs)
+
+    _, trains = fit(tmp_path, WeightAveraging(method), **limits)
+    assert told == [pytest.approx(trains.global_step)]
+
+
+def test_a_length_that_is_not_known_is_not_guessed(tmp_path: Path) -> None:
+    class Endless(Loader):
+        __len__ = None  # type: ignore[assignment]
+
+    trains = trainer(tmp_path, WeightAveraging(partial(EMA, decay="auto", steps_per_epoch=5)), max_steps=5)
+    with pytest.raises(ValueError, match="'auto' needs the length of training"):
+        trains.fit(Module(), Endless(batches()))
 
 
 class Untrained(Module):

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
-from switch_ema import EMA, LAWA, SWA, PostHocEMA, SwitchEMA
+from switch_ema import EMA, LAWA, SWA, Averager, PostHocEMA, SwitchEMA
 from switch_ema.errors import InputError, MissingLibraryError
 from switch_ema.integrations import transformers as module
 from switch_ema.integrations.transformers import STATE_FILE, WeightAveragingCallback
@@ -276,6 +276,87 @@ class Stop(TrainerCallback):  # type: ignore[misc]
         control.should_training_stop = state.global_step >= self.after
 
 
+class SaveAt(TrainerCallback):  # type: ignore[misc]
+    """Saves as transformers' `JITCheckpointCallback` does, of which `on_save` is not told, and stops."""
+
+    trainer: Any = None
+
+    def __init__(self, event: str, step: int) -> None:
+        self.step = step
+        setattr(self, event, self.save)
+
+    def save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == self.step:
+            control.should_save = False
+            control.should_training_stop = True
+            self.trainer._save_checkpoint(self.trainer.model, trial=None)
+
+
+@pytest.mark.parametrize(
+    ("event", "step"),
+    [("on_step_end", 4), ("on_step_end", 6), ("on_epoch_end", 6), ("on_step_begin", 5)],
+)
+def test_resumes_from_a_checkpoint_of_which_callbacks_are_not_told(tmp_path: Path, event: str, step: int) -> None:
+    saves = SaveAt(event, step)
+    whole, first, second = (
+        trainer_of(tmp_path / name, callbacks=[saves] if i == 1 else None)
+        for i, name in enumerate(("whole", "parts", "parts"))
+    )
+    expected = averaged(whole)
+    train(whole)
+    averaged(first)
+    saves.trainer = first
+    train(first)
+    averaging = averaged(second)
+    train(second, resume_from_checkpoint=True)
+    assert_same(averaging.averager.state_dict(), expected.averager.state_dict())
+    assert_same(second.model.state_dict(), whole.model.state_dict())
+
+
+@pytest.mark.parametrize("event", ["on_step_begin", "on_pre_optimizer_step"])
+def test_a_checkpoint_before_the_first_step_of_an_epoch_does_not_end_it(tmp_path: Path, event: str) -> None:
+    saves = SaveAt(event, 3)
+    first, second = (trainer_of(tmp_path, callbacks=[saves] if i == 0 else None) for i in range(2))
+    averaged(first)
+    saves.trainer = first
+    train(first)
+    averaging = averaged(second)
+    train(second, resume_from_checkpoint=True)
+    assert (averaging.averager.n_averaged, averaging.averager.n_switches) == (9, 3)
+
+
+@pytest.mark.parametrize("save_only_model", [False, True])
+def test_what_is_pushed_to_the_hub_has_its_average(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_only_model: bool
+) -> None:
+    pushed: list[bool] = []
+    trainer = trainer_of(tmp_path, save_strategy="epoch", save_total_limit=1, save_only_model=save_only_model)
+    monkeypatch.setattr(trainer.args, "push_to_hub", True)
+    monkeypatch.setattr(trainer, "create_model_card", lambda *_, **__: None)
+    monkeypatch.setattr(trainer, "_push_from_checkpoint", lambda at: pushed.append(Path(at, STATE_FILE).is_file()))
+    monkeypatch.setattr(trainer, "_finish_current_push", lambda: None)
+    averaged(trainer)
+    train(trainer)
+    assert pushed == [True, True, True]
+    assert [path.parent.name for path in tmp_path.glob(f"*/{STATE_FILE}")] == ["checkpoint-9"]
+
+
+def test_a_trainer_that_saves_in_another_way_is_followed_too(tmp_path: Path) -> None:
+    class Renamed(Trainer):  # type: ignore[misc]
+        _save_checkpoint = property()  # is not there
+
+    class Save(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, *told: Any, **_: Any) -> None:
+            trainer.callback_handler.on_save(*told)
+
+    trainer = trainer_of(tmp_path, callbacks=[Save()])
+    trainer.__class__ = Renamed
+    (tmp_path / "checkpoint-1").mkdir()
+    averaged(trainer)
+    train(trainer)
+    assert (tmp_path / "checkpoint-1" / STATE_FILE).is_file()
+
+
 def test_the_best_checkpoint_brings_its_average(tmp_path: Path) -> None:
     trainer = trainer_of(
         tmp_path,
@@ -352,6 +433,22 @@ def test_a_checkpoint_that_cannot_be_written_is_an_error(tmp_path: Path, monkeyp
     with pytest.raises(OSError, match="No space left"):
         train(trainer)
     assert not list(tmp_path.glob(f"checkpoint-*/*{STATE_FILE}*"))
+
+
+@pytest.mark.parametrize(
+    "limits", [{"max_steps": 4}, {"num_train_epochs": 0.5}, {"num_train_epochs": 2}, {"max_steps": 7}], ids=str
+)
+def test_a_method_is_told_how_long_training_will_be(tmp_path: Path, limits: dict[str, Any]) -> None:
+    told: list[float] = []
+
+    def method(model: nn.Module, steps_per_epoch: int | None = None, epochs: float | None = None) -> Averager:
+        told.append((steps_per_epoch or 0) * (epochs or 0))
+        return EMA(model, decay="auto", steps_per_epoch=steps_per_epoch, epochs=epochs)
+
+    trainer = trainer_of(tmp_path, **limits)
+    averaged(trainer, method)
+    train(trainer)
+    assert told == [pytest.approx(trainer.state.global_step)]
 
 
 def test_wrong_use_is_refused(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import ExitStack
+from pathlib import PurePath
 from typing import Any, Generic, cast, final
 
 import torch
@@ -21,6 +21,7 @@ require("the Lightning callback", "lightning>=2.5", extra="lightning")
 from lightning.pytorch import Callback, LightningModule, Trainer, callbacks, strategies  # noqa: E402
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn  # noqa: E402
 
+from switch_ema.integrations.lightning_length import length  # noqa: E402
 from switch_ema.integrations.lightning_state import STATE, TRAINED, load_weights, put, take  # noqa: E402
 from switch_ema.integrations.whole import whole  # noqa: E402
 
@@ -80,6 +81,7 @@ class WeightAveraging(Callback, Generic[Tracker]):
         """
         if stage != "fit":
             return
+        self._loaded = None  # of a fit() that did not come to its start
         rivals = (WeightAveraging, callbacks.StochasticWeightAveraging, getattr(callbacks, "WeightAveraging", ()))
         for other in cast(Any, trainer).callbacks:
             if other is not self and isinstance(other, rivals):
@@ -100,11 +102,14 @@ class WeightAveraging(Callback, Generic[Tracker]):
                 )
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Remember what training goes on from, until it starts."""
-        if trainer.state.fn != "fit":
+        """Remember what training goes on from, until it starts; if it is under way, go on from that at once."""
+        loaded = {key: checkpoint[key] for key in (TRAINED, STATE) if key in checkpoint}
+        if self._handle is not None:  # a finder of Lightning brings back what it saved
+            take(trainer, pl_module, self.averager, loaded)
             return
-        self._averager = self._trained = None
-        self._loaded = {key: checkpoint[key] for key in (TRAINED, STATE) if key in checkpoint}
+        if trainer.state.fn != "fit" or _is_of_a_search(trainer.ckpt_path):
+            return
+        self._averager, self._module, self._trained, self._loaded = None, pl_module, None, loaded
         if STATE not in checkpoint:
             rank_zero_warn("the checkpoint was saved without this callback; the average starts from the weights in it")
 
@@ -119,7 +124,7 @@ class WeightAveraging(Callback, Generic[Tracker]):
         if trained is not None:
             load_weights(pl_module, trained)
         if self._averager is None:
-            self._averager, self._module = make_averager(self._method, pl_module, **_length(trainer)), pl_module
+            self._averager, self._module = make_averager(self._method, pl_module, **length(trainer)), pl_module
         if loaded is not None:
             take(trainer, pl_module, self._averager, loaded)
         if not trainer.optimizers:
@@ -182,7 +187,11 @@ class WeightAveraging(Callback, Generic[Tracker]):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Save the average as `state_dict`, the trained weights and the averager's state beside it."""
-        if self._averager is None or self._module is not pl_module:
+        if self._module is not pl_module:
+            return
+        if self._averager is None:
+            if not isinstance(trainer.strategy, strategies.ModelParallelStrategy):  # shards are still in the old files
+                checkpoint.update(self._loaded or {})  # training has not started, or there was nothing left to do
             return
         if not isinstance(self._averager, Averager):
             checkpoint[STATE] = whole(self._averager.state_dict())
@@ -222,16 +231,9 @@ class WeightAveraging(Callback, Generic[Tracker]):
         return all(torch.equal(*local(pair)) for pair in left)
 
 
-def _length(trainer: Trainer) -> dict[str, int | None]:
-    """Return how long training is, as far as it can be known."""
-    batches = trainer.num_training_batches
-    uneven = callbacks.GradientAccumulationScheduler
-    accumulates_evenly = not any(isinstance(other, uneven) for other in cast(Any, trainer).callbacks)
-    known = trainer.lightning_module.automatic_optimization and accumulates_evenly and not math.isinf(batches)
-    return {
-        "steps_per_epoch": math.ceil(batches / trainer.accumulate_grad_batches) if known else None,
-        "epochs": max(trainer.max_epochs or 0, 0) or None,
-    }
+def _is_of_a_search(path: Any) -> bool:
+    """Return whether a finder of Lightning brings back what it saved; before training it moves nothing of ours."""
+    return PurePath(str(path)).name.startswith((".lr_find_", ".scale_batch_size_"))
 
 
 def _copied(state: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ EXAMPLE = 'partial(SwitchEMA, decay=0.999, switch_every="1 epoch")'
 
 
 def make_averager(
-    method: Method[Tracker], model: nn.Module, *, steps_per_epoch: int | None = None, epochs: int | None = None
+    method: Method[Tracker], model: nn.Module, *, steps_per_epoch: int | None = None, epochs: float | None = None
 ) -> Tracker:
     """Make the averager of a model, telling the method how long training is if it asks for that and was not told.
 

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import functools
-import inspect
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self, final
 
-from torch import nn
-
 from switch_ema.averaging.attach import Handle
 from switch_ema.averaging.averager import Averager
 from switch_ema.errors import InputError
-from switch_ema.integrations.method import EXAMPLE, Method, check_method, make_averager
+from switch_ema.integrations.method import Method, check_method
 from switch_ema.integrations.statefile import read_state, write_state
 from switch_ema.libraries import require
 
@@ -23,10 +19,13 @@ require("the Trainer callback", "transformers>=4.56", "accelerate>=1.3", extra="
 
 from accelerate.optimizer import AcceleratedOptimizer  # noqa: E402
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments  # noqa: E402
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, has_length  # noqa: E402
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint  # noqa: E402
+
+from switch_ema.integrations.transformers_averager import averager_of  # noqa: E402
 
 STATE_FILE = "switch_ema.safetensors"
 """The averager's state in each checkpoint folder of the Trainer."""
+_SAVE = "_save_checkpoint"  # no public name, but all checkpoints pass it, and `on_save` does not come after each
 
 
 @final
@@ -87,8 +86,8 @@ class WeightAveragingCallback(TrainerCallback):  # type: ignore[misc]
     def attach(self, trainer: Trainer) -> Self:
         """Follow a Trainer: take part in its training, and put the average in where it evaluates and predicts.
 
-        The Trainer's callbacks are not told when an evaluation begins, so its `train` and `evaluation_loop` are
-        wrapped, on this one instance.
+        The Trainer's callbacks are not told when an evaluation begins, nor of every checkpoint, so its `train`,
+        `evaluation_loop` and `_save_checkpoint` are wrapped, on this one instance.
 
         Args:
             trainer: The Trainer; none of its arguments need to change.
@@ -115,6 +114,8 @@ class WeightAveragingCallback(TrainerCallback):  # type: ignore[misc]
             trainer.add_callback(self)
         trainer.train = self._follow(trainer.train)
         trainer.evaluation_loop = self._on_average(trainer.evaluation_loop)
+        if hasattr(trainer, _SAVE):
+            setattr(trainer, _SAVE, self._with_state(getattr(trainer, _SAVE)))
         return self
 
     def save_pretrained(self, folder: str | Path, **options: Any) -> None:
@@ -147,7 +148,7 @@ class WeightAveragingCallback(TrainerCallback):  # type: ignore[misc]
                 "instead of passing callbacks=[callback]"
             )
         self._detach()
-        self._averager = _averager_of(kwargs["model"], self._method, _length(args, state, kwargs["train_dataloader"]))
+        self._averager = averager_of(kwargs["model"], self._method, args, state, kwargs["train_dataloader"])
         self._in_epoch = self._is_copied = False
         if self._checkpoint is not None:
             about = _read(self._checkpoint, self._averager)
@@ -158,10 +159,10 @@ class WeightAveragingCallback(TrainerCallback):  # type: ignore[misc]
             optimizer.optimizer if isinstance(optimizer, AcceleratedOptimizer) else optimizer
         )
 
-    def on_epoch_begin(
+    def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Note that an epoch is under way."""
+        """Note that an epoch is under way, of which a checkpoint may hold the last step and not the end."""
         self._in_epoch = True
 
     def on_epoch_end(
@@ -173,10 +174,9 @@ class WeightAveragingCallback(TrainerCallback):  # type: ignore[misc]
             self._in_epoch = False
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Put the averager's state into the checkpoint's folder."""
-        folder = Path(self._trainer._get_output_dir(self._trial), f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
-        about = {"in_epoch": self._in_epoch, "step": state.global_step}
-        write_state(folder / STATE_FILE, self.averager, about, writes=args.should_save)
+        """Put the averager's state into the checkpoint's folder, with a Trainer of which that is not wrapped."""
+        if not hasattr(self._trainer, _SAVE):
+            self._write(self._trial)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -215,6 +215,24 @@ class WeightAveragingCallback(TrainerCallback):  # type: ignore[misc]
 
         return averaged
 
+    def _with_state(self, save: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(save)
+        def saved(model: Any, trial: Any = None, *args: Any, **kwargs: Any) -> Any:
+            if self._averager is not None:
+                self._write(trial)  # before it is pushed to the hub
+            return save(model, trial, *args, **kwargs)
+
+        return saved
+
+    def _write(self, trial: Any) -> None:
+        """Put the averager's state into the folder of the checkpoint of now."""
+        args, step = self._trainer.args, self._trainer.state.global_step
+        folder = Path(self._trainer._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{step}")
+        if args.should_save:
+            folder.mkdir(parents=True, exist_ok=True)
+        about = {"in_epoch": self._in_epoch, "step": step}
+        write_state(folder / STATE_FILE, self.averager, about, writes=args.should_save)
+
     @contextmanager
     def _average_in_model(self) -> Iterator[None]:
         """Put the average into the model for a while, unless there is none yet or the model holds it for good."""
@@ -227,26 +245,6 @@ class WeightAveragingCallback(TrainerCallback):  # type: ignore[misc]
     def _detach(self) -> None:
         if self._handle is not None:
             self._handle.remove()
-
-
-def _averager_of(model: nn.Module, method: Callable[..., Any], length: dict[str, int | None]) -> Averager:
-    """Call a method; of a PEFT model it averages what is trained, unless it says which parameters itself."""
-    if hasattr(model, "peft_config") and "parameters" not in getattr(method, "keywords", {}):
-        taken = inspect.signature(method).parameters.values()
-        if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in taken):
-            method = functools.partial(method, parameters=lambda name, parameter: parameter.requires_grad)
-    averager = make_averager(method, model, **length)
-    if not isinstance(averager, Averager):
-        raise InputError(
-            f"the Trainer evaluates one average, and {type(averager).__name__} has several; write {EXAMPLE}"
-        )
-    return averager
-
-
-def _length(args: TrainingArguments, state: TrainerState, batches: Any) -> dict[str, int | None]:
-    """Return how long training is, as far as it is known."""
-    steps = math.ceil(len(batches) / args.gradient_accumulation_steps) if has_length(batches) else None
-    return {"steps_per_epoch": steps, "epochs": state.num_train_epochs if steps else None}
 
 
 def _read(checkpoint: Path, averager: Averager) -> dict[str, Any]:
