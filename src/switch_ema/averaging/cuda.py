@@ -76,14 +76,21 @@ class SideStreams:
         self._streams: dict[torch.device, torch.cuda.Stream] = {}
 
     @contextmanager
-    def beside(self, device: torch.device) -> Iterator[None]:
-        """Run what is in a `with` block after the work so far, and beside the work that comes."""
+    def beside(self, device: torch.device, used: Tensor | None = None) -> Iterator[None]:
+        """Run what is in a `with` block after the work so far, and beside the work that comes.
+
+        Args:
+            device: Where it runs.
+            used: A tensor of the work so far that it reads; its memory goes to nobody else before that.
+        """
         if device.type != "cuda":
             yield
             return
         stream = self._streams.setdefault(device, torch.cuda.Stream(device))
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
+            if used is not None and used.device.type == "cuda":
+                used.record_stream(stream)
             yield
 
     def join(self) -> None:

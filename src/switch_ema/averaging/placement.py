@@ -55,7 +55,8 @@ class Passes:
             side: Where parameters are folded in, if not where the model works; buffers change in a forward pass.
         """
         for part, one in self._averaged:
-            with side.beside(part.items[0].source.device) if side and part.kind == "parameter" else nullcontext():
+            device = part.items[0].source.device
+            with side.beside(device, keep) if side and part.kind == "parameter" else nullcontext():
                 one.lerp_(shares, seeds, keep)
         for one in self.copied:
             one.copy_()
