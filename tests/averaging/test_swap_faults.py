@@ -45,17 +45,17 @@ def test_a_tensor_that_is_set_to_none_inside_comes_back_with_all_others(width: i
 
 
 def test_what_cannot_come_back_is_named_when_all_others_have() -> None:
-    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    averager = EMA(model, 0.5)
+    first, second = nn.Linear(2, 2), nn.Linear(2, 2)
+    averager = EMA(nn.Sequential(first, second), 0.5)
     with torch.no_grad():
-        model[0].weight.fill_(5.0)
+        first.weight.fill_(5.0)
     averager.update()
     with (
         pytest.raises(RuntimeError, match=r"^1\.weight: taken out of the model inside average_parameters\(\)"),
         averager.average_parameters(),
     ):
-        nn.utils.parametrizations.weight_norm(model[1])
-    assert torch.equal(model[0].weight, torch.full((2, 2), 5.0))
+        nn.utils.parametrizations.weight_norm(second)
+    assert torch.equal(first.weight, torch.full((2, 2), 5.0))
 
 
 def test_an_exception_inside_is_not_hidden_by_what_is_lost() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from switch_ema.averaging.safewriter import Entry, kind_of, write_safetensors
+from switch_ema.averaging.safewriter import Entry, beyond_range, kind_of, wider, write_safetensors
 from switch_ema.averaging.slots import differences, plain_name, plain_names
 from switch_ema.averaging.sources import Source, open_source
 
@@ -38,7 +38,7 @@ def blend(
         What the file says about itself.
 
     Raises:
-        ValueError: If a file is damaged, or names, shapes or types differ.
+        ValueError: If a file is damaged, names, shapes or types differ, or a mean is beyond the range of its type.
     """
     with ExitStack() as stack:
         sources = [stack.enter_context(open_source(path, key)) for path in paths]
@@ -61,7 +61,7 @@ def blend(
                 return
             counting = [(s.blocks(n), w) for s, n, w in zip(sources, own, weights, strict=True) if w]
             for parts in zip(*(blocks for blocks, _ in counting), strict=True):
-                yield weighted_mean(parts, [weight for _, weight in counting], total, entries[name].dtype)
+                yield weighted_mean(parts, [weight for _, weight in counting], total, entries[name].dtype, repr(name))
 
         shares = [weight / total for weight in weights]
         about = {"inputs": [path.name for path in paths], "weights": shares, "aliases": aliases}
@@ -69,7 +69,9 @@ def blend(
         return write_safetensors(output, stored, about, blocks)
 
 
-def weighted_mean(blocks: Sequence[Tensor], weights: Sequence[float], divisor: float, dtype: torch.dtype) -> Tensor:
+def weighted_mean(
+    blocks: Sequence[Tensor], weights: Sequence[float], divisor: float, dtype: torch.dtype, what: str = "the mean"
+) -> Tensor:
     """Return the weighted mean, taken in double precision; a value that all blocks have comes out bit for bit.
 
     Args:
@@ -77,6 +79,10 @@ def weighted_mean(blocks: Sequence[Tensor], weights: Sequence[float], divisor: f
         weights: One for each.
         divisor: Their sum.
         dtype: Type of the result.
+        what: What is averaged, for the message.
+
+    Raises:
+        ValueError: If a finite mean is beyond the range of the type.
     """
     first = blocks[0]
     wide = torch.complex128 if first.is_complex() else torch.float64
@@ -90,6 +96,10 @@ def weighted_mean(blocks: Sequence[Tensor], weights: Sequence[float], divisor: f
     mean = total.div_(divisor).to(dtype)
     if agree is not None:
         _bits(mean)[agree] = _bits(first.to(dtype))[agree]  # as bits: some types have no other way of choosing
+    if not bool(mean.to(wide).sum().isfinite()):
+        cure = f"store it in a wider type with dtype (--dtype {str(wider(dtype)).removeprefix('torch.')})"
+        if refusal := beyond_range(what, total, mean, cure):
+            raise ValueError(refusal)
     return mean
 
 

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from switch_ema.averaging.averager import Averager
+from switch_ema.averaging.export import makes_tensors, state_inside
 from switch_ema.averaging.safefile import SafeFile
-from switch_ema.averaging.safewriter import Entry, kind_of, storable
+from switch_ema.averaging.safewriter import Entry, beyond_range, kind_of, storable
 from switch_ema.averaging.shards import write_gathered
-from switch_ema.averaging.slots import differences, find_slots, plain_name, reshard, under_same_names
+from switch_ema.averaging.slots import Slot, differences, find_slots, plain_name, reshard, under_same_names
 from switch_ema.averaging.tensors import like
 
 
@@ -22,7 +24,8 @@ def save_averaged(averager: Averager, path: str | os.PathLike[str]) -> None:
 
     The file holds `averager.averaged_state_dict()`, tied weights once, beside a description of the method, all counts,
     the version of this library and a checksum. It is written whole or not at all. To go on with training, save
-    `averager.state_dict()` instead. Saving takes the memory of the largest tensor.
+    `averager.state_dict()` instead. Saving takes the memory of the largest tensor; if the model's
+    `state_dict` makes new tensors, the average is put into the model for it, which takes that of two copies.
 
     Where the model is sharded (FSDP2, tensor parallelism), all processes must call this: tensors are gathered one at a
     time, rank 0 writes one file, and all return when it is there, or raise what went wrong. Otherwise nothing is
@@ -68,7 +71,8 @@ def load_averaged(path: str | os.PathLike[str], model: nn.Module) -> dict[str, A
     Raises:
         FileNotFoundError: If there is no such file.
         ImportError: If the `safetensors` package is missing.
-        ValueError: If the file is damaged, has no checksum, or does not fit the model; the model is unchanged then.
+        ValueError: If the file is damaged, has no checksum, does not fit the model, or holds a value beyond the range
+            of the model's type; the model is unchanged then.
 
     Example:
         >>> about = load_averaged("averaged.safetensors", model)  # doctest: +SKIP
@@ -85,10 +89,16 @@ def load_averaged(path: str | os.PathLike[str], model: nn.Module) -> dict[str, A
         for name, own in owns.items():
             names.setdefault(file.aliases.get(name, name), []).append(own)
 
+        refusals: list[str] = []
+
         def take(name: str, whole: Tensor) -> None:
-            loaded.update({own: like(whole, targets[own]) for own in names[name]})
+            for own in names[name]:
+                refusals.append(_beyond_range(file.path, own, whole, targets[own].dtype))
+                loaded[own] = like(whole, targets[own])
 
         about = file.verify(take)
+    if found := next(filter(None, refusals), None):  # now that the values are known to be the file's own
+        raise ValueError(found)
     model.load_state_dict(loaded)
     return about
 
@@ -119,24 +129,37 @@ def _check_fit(path: Path, name: str, source: Entry, target: Any) -> None:
         )
 
 
+def _beyond_range(path: Path, name: str, whole: Tensor, dtype: torch.dtype) -> str:
+    """Return what is wrong if a type cannot hold a tensor's values; empty if it can."""
+    if whole.dtype == dtype:
+        return ""
+    cure = f"load it into a model of a wider type, such as {whole.dtype}"
+    return beyond_range(f"{path} holds {name!r}, which", whole, whole.to(dtype), cure)
+
+
 def _contents(
     model: nn.Module, averages: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], dict[str, Entry], dict[str, str]]:
     """Return the tensors that a model saves, each by its first name and with its average in place of it, if it has one.
 
     Returns:
-        The tensors themselves, no copies; the types and shapes they are saved in; further names of tied ones.
+        The tensors themselves, and copies where the model saves such; the types and shapes they are saved in; further
+        names of tied ones.
     """
     reshard(model)
-    averages_of: dict[int, Tensor] = {}
+    slots: dict[str, Slot] = {}
+    found: dict[str, Tensor] = {}
     for name, slot in find_slots(model, use_buffers=True).items():
         average = averages.get(name, averages.get(plain_name(name)))
         if average is not None:
-            averages_of[id(slot.tensor)] = average
+            slots[name], found[name] = slot, average
+    averages_of = {id(slot.tensor): found[name] for name, slot in slots.items()}
     tensors: dict[str, Tensor] = {}
     entries: dict[str, Entry] = {}
     first: dict[int, str] = {}
     saved = model.state_dict(keep_vars=True)
+    if makes_tensors(model, saved):
+        saved, averages_of = state_inside(model, slots, found), {}
     for name, value in saved.items():
         if not isinstance(value, Tensor):
             raise ValueError(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from switch_ema.averaging.slots import Slot, all_slots, find_slots, is_fully_sharded, under_same_names, write_all
+from switch_ema.averaging.slots import Slot, find_slots, is_fully_sharded, under_same_names, write_all
+from switch_ema.averaging.swap import swapped_in
+from switch_ema.averaging.tensors import PLAIN, is_sharded
 
 
 def copy_all(source: nn.Module, averages: Mapping[str, Tensor], target: nn.Module, *, use_buffers: bool) -> None:
@@ -36,12 +39,45 @@ def state_dict_with(model: nn.Module, slots: Mapping[str, Slot], averages: Mappi
         slots: What is averaged, by name.
         averages: The averages by name.
     """
-    by_identity = {id(slot.tensor): averages[name] for name, slot in slots.items()}
     state = model.state_dict(keep_vars=True)  # changed in place: it carries the versions of the modules
+    if makes_tensors(model, state):
+        return state_inside(model, slots, averages)
+    by_identity = {id(slot.tensor): averages[name] for name, slot in slots.items()}
     for name, value in state.items():
         if isinstance(value, Tensor):
             average = by_identity.get(id(value), value).detach()
             state[name] = average.to(device=value.device, dtype=value.dtype, copy=True)
+    return state
+
+
+def makes_tensors(model: nn.Module, state: Mapping[str, Any]) -> bool:
+    """Return whether a state dict holds tensors that are none of the model's, such as copies in another type.
+
+    Args:
+        model: The model.
+        state: Its state dict, with `keep_vars=True`.
+    """
+    own = set(map(id, chain(model.parameters(), model.buffers())))
+    return any(isinstance(value, Tensor) and id(value) not in own for value in state.values())
+
+
+def state_inside(model: nn.Module, slots: Mapping[str, Slot], averages: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return copies of what a model saves while averages are in it: what it makes of its weights, it makes of averages.
+
+    Args:
+        model: The model.
+        slots: What is averaged, by name.
+        averages: The averages by name.
+    """
+    others = {name: average for name, average in averages.items() if average is not slots[name].tensor}
+    with swapped_in(model, slots, others, {}, {}):
+        state: dict[str, Any] = model.state_dict(keep_vars=True)
+        copies: dict[int, Tensor] = {}
+        for name, value in list(state.items()):
+            if isinstance(value, Tensor):
+                if id(value) not in copies:  # tied ones stay tied
+                    copies[id(value)] = value.detach().clone()
+                state[name] = copies[id(value)]
     return state
 
 
@@ -52,7 +88,10 @@ def call_with(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
 ) -> Any:
-    """Return what a model returns with averages in place of its tensors, which are left alone.
+    """Return what a model returns with averages in place of its tensors.
+
+    A forward pass may write to its tensors (an embedding with `max_norm`, forced weight normalization, statistics), so
+    it gets none of the model's nor of the averages.
 
     Args:
         model: The model.
@@ -70,12 +109,57 @@ def call_with(
             "use average_parameters()"
         )
     by_identity = {id(slot.tensor): averages[name] for name, slot in slots.items()}
-    tensors = {}
-    for name, slot in all_slots(model):  # tied tensors under each of their names
-        value = slot.holder[slot.key]
-        if id(value) in by_identity:  # of buffers copies: a forward pass may write to them
-            average = by_identity[id(value)].detach()
-            tensors[name] = average.to(value.device, value.dtype, copy=not slot.is_parameter)
-    others = {name: b for name, b in model.named_buffers() if id(b) not in by_identity}
-    tensors.update((name, buffer.detach().clone()) for name, buffer in others.items())
+    given: dict[int, Tensor] = {}
+    lent: dict[int, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
+    for name, value, is_parameter in _held(model):  # tied ones under each of their names
+        if id(value) not in given:
+            average = by_identity.get(id(value))
+            if average is None:
+                given[id(value)] = _copy(value, is_parameter)
+            elif is_parameter and average is not value and _can_be_lent(average, value):
+                given[id(value)] = _lend(average, lent)
+            else:
+                given[id(value)] = average.detach().to(value.device, value.dtype, copy=True)
+        tensors[name] = given[id(value)]
     return torch.func.functional_call(model, tensors, args, dict(kwargs), tie_weights=False)
+
+
+def _held(model: nn.Module) -> Iterator[tuple[str, Tensor, bool]]:
+    """Yield the tensors of each module, buffers that are not saved too, and whether they are parameters."""
+    for prefix, module in model.named_modules():
+        for held in (module._parameters, module._buffers):
+            for key, value in held.items():
+                if value is not None:
+                    yield f"{prefix}.{key}" if prefix else key, value, held is module._parameters
+
+
+def _copy(value: Tensor, is_parameter: bool) -> Tensor:
+    """Return a copy of what is not averaged; gradients reach the parameters behind it, as they would without one."""
+    if not is_parameter:
+        return value.detach().clone()
+    return value.clone() if type(value) in PLAIN or is_sharded(value) else value  # a quantized one is more than values
+
+
+def _can_be_lent(average: Tensor, value: Tensor) -> bool:
+    """Return whether the average's memory will do for a value; on the CPU only, as in a swap."""
+    on_cpu = average.device.type == value.device.type == "cpu"
+    return on_cpu and average.dtype == value.dtype and type(average) in PLAIN
+
+
+def _lend(average: Tensor, lent: dict[int, Tensor]) -> Tensor:
+    """Return an average in memory that is copied when something writes to it; once for all that lie in one buffer.
+
+    Args:
+        average: The average.
+        lent: The memory that is lent already.
+    """
+    storage = average.untyped_storage()
+    if storage._cdata not in lent:
+        whole = average.new_empty(0).set_(storage)
+        try:
+            lent[storage._cdata] = torch._lazy_clone(whole)
+        except RuntimeError:  # memory of another kind, such as page-locked
+            lent[storage._cdata] = whole.clone()
+    view = lent[storage._cdata].as_strided(average.shape, average.stride(), average.storage_offset())
+    return view.data  # not counted as a write to all others in the buffer, which a backward pass may need

@@ -136,13 +136,32 @@ def to_bytes(name: str, block: Tensor, dtype: torch.dtype) -> bytearray:
         block = block.detach().cpu()
         stored = torch.frombuffer(data, dtype=torch.uint8).view(dtype).copy_(block)
         if block.dtype != dtype and dtype.is_floating_point:
-            lost = block.isfinite() & ~stored.to(block.dtype).isfinite()
-            if bool(lost.any()):
-                raise ValueError(
-                    f"{name!r} has values beyond the range of {dtype} ({float(block[lost].abs().max()):.4g}); "
-                    "store it in a wider type, such as torch.float32"
-                )
+            cure = f"store it in a wider type, such as {wider(dtype)}"
+            if refusal := beyond_range(repr(name), block, stored, cure):
+                raise ValueError(refusal)
     return data
+
+
+def beyond_range(what: str, values: Tensor, stored: Tensor, cure: str) -> str:
+    """Return what is wrong if a finite value is not finite any more in another type; empty if all are.
+
+    Args:
+        what: What has the values.
+        values: The values; floats or complex.
+        stored: The same in another type.
+        cure: What to do about it.
+    """
+    lost = values.isfinite() & ~stored.to(values.dtype).isfinite()
+    if not bool(lost.any()):
+        return ""
+    largest, end = float(values[lost].abs().max()), torch.finfo(stored.dtype).max
+    narrow = str(stored.dtype).removeprefix("torch.")
+    return f"{what} has values beyond the range of {stored.dtype} ({largest:.4g}); {cure} ({narrow} ends at {end:.5g})"
+
+
+def wider(dtype: torch.dtype) -> torch.dtype:
+    """Return a type of floats that holds what a type does not."""
+    return torch.float32 if torch.finfo(dtype).max < 1e38 else torch.float64
 
 
 def storable(name: str, tensor: Tensor) -> Entry:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain, repeat
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar, cast
 
 from torch import Tensor, nn
@@ -90,7 +90,7 @@ def all_slots(model: nn.Module) -> Iterator[tuple[str, Slot]]:
 
 
 class Structure:
-    """Which modules a model is made of, and which of their tensors are there; quick to compare.
+    """Which modules a model is made of, which of their tensors are there, and which are tied; quick to compare.
 
     Args:
         model: Any module.
@@ -104,14 +104,17 @@ class Structure:
 
     def is_unchanged(self) -> bool:
         """Return whether the model still has the same modules, and tensors where it had some."""
-        (modules, there), (known_modules, were_there) = self._look(), self._known
+        (modules, places), (known_modules, known_places) = self._look(), self._known
         same = len(modules) == len(known_modules) and all(map(operator.is_, modules, known_modules))
-        return same and there == were_there
+        return same and places == known_places
 
-    def _look(self) -> tuple[list[object], list[bool]]:
+    def _look(self) -> tuple[list[object], list[int | None]]:
+        """Return the modules, and for each tensor the first place where it is; `None` where there is none."""
+        first: dict[int, int] = {}
         tensors = chain.from_iterable(held.values() for held in self._tensors)
         modules = chain.from_iterable(held.values() for held in self._submodules)
-        return [*modules], [*map(operator.is_, tensors, repeat(None))]
+        places = [None if each is None else first.setdefault(id(each), place) for place, each in enumerate(tensors)]
+        return [*modules], places
 
 
 def write(slots: Mapping[str, Slot], sources: Mapping[str, Tensor]) -> None:
