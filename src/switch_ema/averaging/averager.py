@@ -208,10 +208,10 @@ class Averager:
             self._swapped = False
 
     def functional_call(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the model with the averaged weights and buffers, without touching it.
+        """Run the model with the averaged weights and buffers, changing nothing, whatever its `forward` writes to.
 
-        Nothing is swapped, so that training may go on beside it. Of weights in another type than their average a copy
-        is made.
+        It gets tensors that are neither the model's nor the averages: on the CPU memory that is copied when something
+        writes to it, else copies. No other thread may use the model during the call.
 
         Args:
             args: What the model's `forward` takes.
