@@ -74,11 +74,11 @@ def _measured(run: Run, label: str, reestimate: bool) -> list[Row]:
     run.keeper.keep(run, label, rows)
     if run.epoch == run.settings.epochs and run.task.final_metrics:
         with run.fabric.autocast():
-            final = run.task.evaluate_final(run.module, run.fabric.device)
+            found = run.task.evaluate_final(run.module, run.fabric.device)
+        final = {split: _unless(diverged, values) for split, values in found.items()}
         rows += [
             _row(run, label, split, metric, values[metric.name])
-            for split, found in final.items()
-            for values in [_unless(diverged, found)]
+            for split, values in final.items()
             for metric in run.task.final_metrics
             if metric.name in values
         ]
