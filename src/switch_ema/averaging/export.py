@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from switch_ema.averaging.slots import Slot, find_slots, is_fully_sharded, under_same_names, write_all
+from switch_ema.averaging.slots import Slot, all_slots, find_slots, is_fully_sharded, under_same_names, write_all
 from switch_ema.averaging.swap import swapped_in
-from switch_ema.averaging.tensors import PLAIN, is_sharded
+from switch_ema.averaging.tensors import PLAIN, copied_on_write, is_sharded
 
 
 def copy_all(source: nn.Module, averages: Mapping[str, Tensor], target: nn.Module, *, use_buffers: bool) -> None:
@@ -112,26 +112,20 @@ def call_with(
     given: dict[int, Tensor] = {}
     lent: dict[int, Tensor] = {}
     tensors: dict[str, Tensor] = {}
-    for name, value, is_parameter in _held(model):  # tied ones under each of their names
+    for name, slot in all_slots(model, unsaved=True):  # tied ones under each of their names
+        value = slot.holder[slot.key]
+        if value is None:
+            continue
         if id(value) not in given:
             average = by_identity.get(id(value))
             if average is None:
-                given[id(value)] = _copy(value, is_parameter)
-            elif is_parameter and average is not value and _can_be_lent(average, value):
+                given[id(value)] = _copy(value, slot.is_parameter)
+            elif slot.is_parameter and average is not value and _can_be_lent(average, value):
                 given[id(value)] = _lend(average, lent)
             else:
                 given[id(value)] = average.detach().to(value.device, value.dtype, copy=True)
         tensors[name] = given[id(value)]
     return torch.func.functional_call(model, tensors, args, dict(kwargs), tie_weights=False)
-
-
-def _held(model: nn.Module) -> Iterator[tuple[str, Tensor, bool]]:
-    """Yield the tensors of each module, buffers that are not saved too, and whether they are parameters."""
-    for prefix, module in model.named_modules():
-        for held in (module._parameters, module._buffers):
-            for key, value in held.items():
-                if value is not None:
-                    yield f"{prefix}.{key}" if prefix else key, value, held is module._parameters
 
 
 def _copy(value: Tensor, is_parameter: bool) -> Tensor:
@@ -156,10 +150,6 @@ def _lend(average: Tensor, lent: dict[int, Tensor]) -> Tensor:
     """
     storage = average.untyped_storage()
     if storage._cdata not in lent:
-        whole = average.new_empty(0).set_(storage)
-        try:
-            lent[storage._cdata] = torch._lazy_clone(whole)
-        except RuntimeError:  # memory of another kind, such as page-locked
-            lent[storage._cdata] = whole.clone()
+        lent[storage._cdata] = copied_on_write(average.new_empty(0).set_(storage))
     view = lent[storage._cdata].as_strided(average.shape, average.stride(), average.storage_offset())
     return view.data  # not counted as a write to all others in the buffer, which a backward pass may need

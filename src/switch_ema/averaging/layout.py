@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from switch_ema.averaging.tensors import PLAIN
+from switch_ema.averaging.tensors import PLAIN, copied_on_write
 
 ALIGNMENT = 16  # elements: where averages start on accelerators, whose kernels read aligned memory faster
 _SMALL = 1 << 10  # elements
@@ -100,7 +100,7 @@ class Layout:
 
     def lend(self, names: Sequence[str]) -> dict[str, Tensor]:
         """Return averages in memory that others may write to; it is copied when they do, which reading does not."""
-        lent = {index: torch._lazy_clone(self.buffers[index]) for index in {self._indexes[name] for name in names}}
+        lent = {index: copied_on_write(self.buffers[index]) for index in {self._indexes[name] for name in names}}
         return {name: lent[self._indexes[name]].as_strided(*self._geometry[name]) for name in names}
 
     def parts(self, values: Mapping[str, Tensor]) -> list[Part]:

@@ -73,10 +73,14 @@ def find_slots(model: nn.Module, *, use_buffers: bool) -> dict[str, Slot]:
     return slots
 
 
-def all_slots(model: nn.Module) -> Iterator[tuple[str, Slot]]:
-    """Yield the place of every parameter and saved buffer of each module, parameters first; tied ones, and none, too.
+def all_slots(model: nn.Module, *, unsaved: bool = False) -> Iterator[tuple[str, Slot]]:
+    """Yield the place of every parameter and buffer of each module, parameters first; tied ones, and none, too.
 
     A module that is used in several places counts once.
+
+    Args:
+        model: Any module.
+        unsaved: Whether buffers that are not saved with the model are included.
     """
     modules = list(model.named_modules())
     for prefix, module in modules:
@@ -84,7 +88,7 @@ def all_slots(model: nn.Module) -> Iterator[tuple[str, Slot]]:
             yield f"{prefix}.{key}" if prefix else key, Slot(module._parameters, key, True)
     for prefix, module in modules:
         for key in module._buffers:
-            if key in module._non_persistent_buffers_set:
+            if key in module._non_persistent_buffers_set and not unsaved:
                 continue
             yield f"{prefix}.{key}" if prefix else key, Slot(module._buffers, key, False)
 

@@ -95,3 +95,12 @@ def sharded_like(shard: Tensor, like: Tensor) -> Tensor:
     return DTensor.from_local(
         shard, whole.device_mesh, whole.placements, run_check=False, shape=whole.shape, stride=whole.stride()
     )
+
+
+def copied_on_write(tensor: Tensor) -> Tensor:
+    """Return a tensor of the same values whose memory is copied when one of the two is written to."""
+    try:
+        lent: Tensor = torch._lazy_clone(tensor)
+    except RuntimeError:  # memory of another kind, such as page-locked
+        lent = tensor.clone()
+    return lent
